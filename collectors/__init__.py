@@ -1,0 +1,1 @@
+"""Sources of readings, one file each: what the machine, the processes and the probe say."""

@@ -1,0 +1,6 @@
+"""`python -m torchtop`."""
+
+from torchtop.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Have the target's own interpreter run a short string at its next safe point.
+
+The stopped main thread is made to call `Py_AddPendingCall(PyRun_SimpleString, page)` and nothing else: that function
+takes one tiny lock and stores two pointers in a fixed array, so no malloc, no dlopen, no GIL and no Python happens on
+the hijacked thread. The interpreter runs the string itself, between two bytecodes of the main thread.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from torchtop.attach import proc
+from torchtop.attach.elf import dynamic_symbols
+from torchtop.attach.ptrace import CallTimeout, stopped, write_memory
+from torchtop.errors import AttachError, NoTarget
+
+_PAGE = 4096
+_ADD_PENDING, _RUN_STRING = "Py_AddPendingCall", "PyRun_SimpleString"
+_REFUSED_STATES = {
+    "T": "it is stopped: resume it first (kill -CONT {pid})",
+    "t": "another debugger holds it stopped",
+    "Z": "it has ended and waits for its parent (zombie)",
+    "X": "it has ended",
+    "D": "its main thread is in uninterruptible sleep (disk or driver): try again when it has left it",
+}
+_LIBC = re.compile(r"/(libc[.-][^/]*|ld-[^/]*)$")
+
+
+class Interpreter(NamedTuple):
+    """Addresses in the target that one injection needs."""
+
+    add_pending_call: int
+    run_simple_string: int
+    syscall_gadget: int
+    trap: int
+
+
+class Injection(NamedTuple):
+    """A string that waits in the target for its interpreter."""
+
+    pid: int
+    page: int
+    size: int
+    pause_s: float
+
+    def cancel(self) -> None:
+        """Make the string empty: when its turn comes, nothing runs. The page itself stays until then."""
+        write_memory(self.pid, self.page, b"\0")
+
+
+def check_state(pid: int) -> proc.Status:
+    """Refuse a target that must not be touched now; raise `NoTarget` when there is none."""
+    try:
+        status = proc.status(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        raise NoTarget(f"there is no process {pid}: `torchtop ps` lists the jobs on this machine") from None
+    if status.tracer_pid:
+        raise AttachError(
+            f"process {pid} is already traced by process {status.tracer_pid}: end that debugger or profiler first"
+        )
+    if status.state in _REFUSED_STATES:
+        raise AttachError(f"process {pid} cannot be attached to: {_REFUSED_STATES[status.state].format(pid=pid)}")
+    return status
+
+
+def find_interpreter(pid: int) -> Interpreter:
+    """Locate CPython's C API, a `syscall` instruction and a trap byte in the memory of `pid`."""
+    maps = proc.mappings(pid)
+    starts: dict[str, int] = {}
+    for mapping in maps:
+        if mapping.path.startswith("/"):
+            starts.setdefault(mapping.path, mapping.start)
+    executable = os.readlink(proc.PROC / str(pid) / "exe")
+    candidates = [path for path in starts if "libpython" in os.path.basename(path)]
+    if executable in starts:
+        candidates.append(executable)
+    for path in candidates:
+        file = proc.PROC / str(pid) / "exe" if path == executable else proc.inside(pid, path)
+        symbols = _python_symbols(file, path)
+        if symbols:
+            base = starts[path]
+            gadget, trap = _instructions(pid, maps)
+            return Interpreter(base + symbols[_ADD_PENDING], base + symbols[_RUN_STRING], gadget, trap)
+    raise AttachError(
+        f"process {pid} is no CPython with exported symbols: neither a libpython nor its executable "
+        f"({executable}) has Py_AddPendingCall; start the job with `torchtop run` instead"
+    )
+
+
+def _python_symbols(file: Path, path: str) -> dict[str, int]:
+    try:
+        facts = file.stat()
+        return _cached_symbols(str(file), path, facts.st_ino, facts.st_mtime_ns)
+    except (OSError, ValueError):
+        return {}
+
+
+@lru_cache(maxsize=32)
+def _cached_symbols(file: str, path: str, inode: int, changed_ns: int) -> dict[str, int]:
+    found = dynamic_symbols(Path(file), (_ADD_PENDING, _RUN_STRING))
+    return found if len(found) == 2 else {}
+
+
+def _instructions(pid: int, maps: list[proc.Mapping]) -> tuple[int, int]:
+    """Addresses of an existing `syscall` instruction and of an existing int3 byte, in vdso or libc."""
+    gadget = trap = 0
+    with open(proc.PROC / str(pid) / "mem", "rb", buffering=0) as memory:
+        for mapping in sorted(maps, key=lambda m: m.path != "[vdso]"):
+            if "x" not in mapping.permissions or not (mapping.path == "[vdso]" or _LIBC.search(mapping.path)):
+                continue
+            memory.seek(mapping.start)
+            code = memory.read(min(mapping.end - mapping.start, 2 << 20))
+            if not gadget and (at := code.find(b"\x0f\x05")) >= 0:
+                gadget = mapping.start + at
+            if not trap and (at := code.find(b"\xcc")) >= 0:
+                trap = mapping.start + at
+            if gadget and trap:
+                return gadget, trap
+    raise AttachError(f"no system call instruction was found in process {pid}: is it an x86-64 Linux program?")
+
+
+def inject(pid: int, payload: bytes) -> Injection:
+    """Queue `payload` (Python source, no NUL) for the main thread of `pid`.
+
+    The main thread is stopped for about half a millisecond; other threads are not. Raises `AttachError` with the
+    cause, `NoTarget` when the process is gone.
+    """
+    check_state(pid)
+    size = (len(payload) + 1 + _PAGE - 1) & ~(_PAGE - 1)
+    try:
+        interpreter = find_interpreter(pid)
+        began = time.perf_counter()
+        with stopped(pid, pid) as thread:
+            page = thread.map_page(size, interpreter.syscall_gadget)
+            queued = False
+            try:
+                write_memory(pid, page, payload + b"\0")
+                code = thread.call(
+                    interpreter.add_pending_call, interpreter.run_simple_string, page, return_to=interpreter.trap
+                )
+                queued = code == 0
+            except CallTimeout:
+                # It may have been queued just before the time was up, so the page has to stay: make it harmless.
+                write_memory(pid, page, b"\0")
+                raise AttachError(
+                    f"process {pid} did not take the call in {thread.timeout_s:g} s (it holds the lock of its own "
+                    "pending calls); it was put back as it was: try again"
+                ) from None
+            if not queued:
+                thread.unmap_page(page, size, interpreter.syscall_gadget)
+                raise AttachError(f"the queue of pending calls of process {pid} is full: try again in a second")
+        return Injection(pid, page, size, time.perf_counter() - began)
+    except PermissionError as error:
+        raise AttachError(permission_sentence(pid, error)) from None
+    except (FileNotFoundError, ProcessLookupError):
+        raise NoTarget(f"process {pid} ended while it was being attached to") from None
+    except CallTimeout:
+        raise AttachError(
+            f"the main thread of process {pid} could not be stopped in 2 s; it runs on untouched"
+        ) from None
+
+
+def permission_sentence(pid: int, error: OSError) -> str:
+    """Why ptrace was refused, as far as it can be told, and the command that helps."""
+    attach = f"sudo $(command -v torchtop) attach {pid}"
+    try:
+        uid = proc.status(pid).uid
+    except (OSError, KeyError):
+        uid = None
+    if uid is not None and os.geteuid() not in (0, uid):
+        return f"process {pid} belongs to another user (uid {uid}): {attach}"
+    yama = proc.PROC / "sys/kernel/yama/ptrace_scope"
+    scope = yama.read_text().strip() if yama.exists() else "0"
+    if scope == "3":
+        return (
+            "this kernel forbids all attaching until it is rebooted (ptrace_scope 3): start the job with `torchtop run`"
+        )
+    if scope in ("1", "2") and os.geteuid() != 0:
+        return f"attaching to a running process is kept for root here (ptrace_scope {scope}): {attach}"
+    if os.geteuid() == 0:
+        return (
+            f"root may not attach to process {pid} here ({error.strerror}): give this container the right "
+            "(docker --cap-add SYS_PTRACE), or start the job with `torchtop run`"
+        )
+    return f"process {pid} may not be attached to ({error.strerror}), it may be marked non-dumpable: {attach}"

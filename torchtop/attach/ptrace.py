@@ -1,0 +1,231 @@
+"""One stopped thread of another process: registers, memory, and calls made in its name.
+
+Source: ptrace(2), process_vm_readv(2), linux/ptrace.h. x86-64 only. The thread is seized, never SIGSTOPped, and
+the other threads run on, so that a lock that one of them holds is released while we wait for it. All signals but
+the synchronous ones stay pending in the kernel meanwhile (PTRACE_SETSIGMASK) and reach the program afterwards
+unchanged: a Ctrl-C is never lost.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from torchtop.errors import AttachError
+
+_SINGLESTEP, _CONT, _DETACH = 9, 7, 17
+_GETREGS, _SETREGS = 12, 13
+_GETREGSET, _SETREGSET = 0x4204, 0x4205
+_SEIZE, _INTERRUPT = 0x4206, 0x4207
+_GETSIGMASK, _SETSIGMASK = 0x420A, 0x420B
+_EVENT_STOP = 128
+_WALL = 0x40000000
+_NT_X86_XSTATE = 0x202
+_XSTATE_ROOM = 32768  # bytes; AVX-512 takes 2,696, AMX tiles another 8,192
+
+_SYNCHRONOUS = (signal.SIGTRAP, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
+# A blocked synchronous signal is forced by the kernel with its handler reset to default: it would outlive us.
+_MASK_ALL_BUT_SYNCHRONOUS = ((1 << 64) - 1) & ~sum(1 << (number - 1) for number in _SYNCHRONOUS)
+
+_SYS_MMAP, _SYS_MUNMAP = 9, 11
+_NO_SYSCALL = (1 << 64) - 1  # orig_rax: nothing to restart
+_RED_ZONE = 128  # bytes below the stack pointer that a leaf function may be using (System V ABI 3.2.2)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.restype = ctypes.c_long
+_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+_libc.process_vm_writev.restype = ctypes.c_ssize_t
+
+
+_REGISTERS = """r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss
+    fs_base gs_base ds es fs gs"""
+
+
+class Registers(ctypes.Structure):
+    """struct user_regs_struct of sys/user.h, in its order."""
+
+    _fields_ = [(name, ctypes.c_ulonglong) for name in _REGISTERS.split()]
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+
+class CallTimeout(Exception):
+    """An injected call did not return in time; the thread was put back where it was."""
+
+
+def _request(request: int, tid: int, address: int = 0, data: int = 0) -> None:
+    ctypes.set_errno(0)
+    if _libc.ptrace(request, tid, address, data) == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, f"ptrace request {request:#x} on thread {tid}: {os.strerror(number)}")
+
+
+def write_memory(pid: int, address: int, data: bytes) -> None:
+    """Copy `data` into the memory of `pid`. Needs ptrace permission, not a stopped process."""
+    local = ctypes.create_string_buffer(data, len(data))
+    source = _IoVec(ctypes.cast(local, ctypes.c_void_p), len(data))
+    target = _IoVec(address, len(data))
+    written = _libc.process_vm_writev(pid, ctypes.byref(source), 1, ctypes.byref(target), 1, 0)
+    if written != len(data):
+        number = ctypes.get_errno()
+        raise OSError(number, f"writing {len(data)} bytes into process {pid}: {os.strerror(number)}")
+
+
+class StoppedThread:
+    """A thread in a ptrace stop, with everything that has to be as it was when it goes on."""
+
+    def __init__(self, pid: int, tid: int, timeout_s: float) -> None:
+        self.pid = pid
+        self.tid = tid
+        self.timeout_s = timeout_s
+        self.signals_held: list[int] = []
+        self._saved = Registers()
+        self._xstate = ctypes.create_string_buffer(_XSTATE_ROOM)
+        self._xstate_vector = _IoVec(ctypes.addressof(self._xstate), _XSTATE_ROOM)
+        self._mask = ctypes.c_uint64()
+        self._saved_whole = False
+        self._altered = False
+
+    def interrupted_syscall(self) -> int | None:
+        """Number of the system call that the stop interrupted, None when the thread was computing."""
+        number = ctypes.c_longlong(self._saved.orig_rax).value
+        return number if number >= 0 else None
+
+    def map_page(self, size: int, gadget: int) -> int:
+        """Map `size` bytes of private memory, readable and writable, and return the address."""
+        address = self._syscall(gadget, _SYS_MMAP, 0, size, 3, 0x22, _NO_SYSCALL, 0)
+        if address > (1 << 64) - 4096:
+            raise AttachError(f"the target could not map a page of memory ({os.strerror((1 << 64) - address)})")
+        return address
+
+    def unmap_page(self, address: int, size: int, gadget: int) -> None:
+        """Undo `map_page`."""
+        self._syscall(gadget, _SYS_MUNMAP, address, size)
+
+    def call(self, function: int, *arguments: int, return_to: int) -> int:
+        """Call a C function with up to two integer arguments and return its C int.
+
+        `return_to` is the address of an existing trap byte: the call ends there. Raises `CallTimeout`.
+        """
+        registers = self._scratch()
+        stack = ((self._saved.rsp - _RED_ZONE - 4096) & ~15) - 8  # as after a call instruction
+        write_memory(self.pid, stack, struct.pack("<Q", return_to))
+        registers.rsp, registers.rip, registers.rax = stack, function, 0
+        registers.rdi, registers.rsi = arguments
+        self._run(registers, _CONT, ends=(return_to, return_to + 1))
+        return ctypes.c_int(registers.rax & 0xFFFFFFFF).value
+
+    def _syscall(self, gadget: int, number: int, *arguments: int) -> int:
+        """Execute one existing `syscall` instruction by a single step; no code of the target is changed."""
+        registers = self._scratch()
+        registers.rax, registers.rip = number, gadget
+        for register, value in zip(("rdi", "rsi", "rdx", "r10", "r8", "r9"), arguments, strict=False):
+            setattr(registers, register, value)
+        self._run(registers, _SINGLESTEP, ends=())
+        return int(registers.rax)
+
+    def _scratch(self) -> Registers:
+        registers = Registers.from_buffer_copy(self._saved)
+        registers.orig_rax = _NO_SYSCALL
+        return registers
+
+    def _run(self, registers: Registers, request: int, ends: tuple[int, ...]) -> None:
+        self._altered = True
+        _request(_SETREGS, self.tid, 0, ctypes.addressof(registers))
+        while True:
+            _request(request, self.tid)
+            status = self._wait()
+            _request(_GETREGS, self.tid, 0, ctypes.addressof(registers))
+            if status >> 16:
+                continue  # a ptrace event, not an end of the call
+            number = os.WSTOPSIG(status)
+            if number == signal.SIGTRAP and (request == _SINGLESTEP or registers.rip in ends):
+                return
+            if number == signal.SIGSEGV and registers.rip in ends:
+                return  # the trap byte was not executable after all: same end
+            if number in _SYNCHRONOUS:
+                raise AttachError(f"the injected call ended with signal {number}; the target was put back untouched")
+            self.signals_held.append(number)
+
+    def _wait(self) -> int:
+        deadline = time.monotonic() + self.timeout_s
+        pause = 0.00002
+        while True:
+            tid, status = os.waitpid(self.tid, os.WNOHANG | _WALL)
+            if tid:
+                if os.WIFEXITED(status) or os.WIFSIGNALED(status):
+                    raise AttachError("the target ended while it was being attached to")
+                return status
+            if time.monotonic() > deadline:
+                raise CallTimeout
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.002)
+
+    def _stop_seized(self) -> None:
+        _request(_INTERRUPT, self.tid)
+        while True:
+            status = self._wait()
+            if status >> 16 == _EVENT_STOP:
+                break
+            # A signal got in before our stop: let it be delivered now, the stop follows.
+            _request(_CONT, self.tid, 0, os.WSTOPSIG(status))
+        _request(_GETREGS, self.tid, 0, ctypes.addressof(self._saved))
+        _request(_GETREGSET, self.tid, _NT_X86_XSTATE, ctypes.addressof(self._xstate_vector))
+        _request(_GETSIGMASK, self.tid, 8, ctypes.addressof(self._mask))
+        self._saved_whole = True
+        mask = ctypes.c_uint64(_MASK_ALL_BUT_SYNCHRONOUS)
+        _request(_SETSIGMASK, self.tid, 8, ctypes.addressof(mask))
+
+    def _resume(self) -> None:
+        """Put everything back, in whatever state an injected call was left, and let go.
+
+        Letting go needs a stopped thread, and leaving a seized thread behind would hang it at its next signal: so
+        this waits as long as the thread takes to stop (it refuses none but uninterruptible sleep).
+        """
+        while True:
+            try:
+                self._put_back()
+                _request(_DETACH, self.tid)
+                break
+            except OSError as error:
+                if error.errno != errno.ESRCH or not os.path.exists(f"/proc/{self.pid}/task/{self.tid}"):
+                    return  # it is gone, and with it what was to be put back
+                with suppress(CallTimeout, OSError):
+                    _request(_INTERRUPT, self.tid)
+                    self._wait()
+        for number in self.signals_held:
+            os.kill(self.pid, number)
+
+    def _put_back(self) -> None:
+        if not self._saved_whole:
+            return
+        if self._altered:
+            _request(_SETREGSET, self.tid, _NT_X86_XSTATE, ctypes.addressof(self._xstate_vector))
+            _request(_SETREGS, self.tid, 0, ctypes.addressof(self._saved))
+        _request(_SETSIGMASK, self.tid, 8, ctypes.addressof(self._mask))
+
+
+@contextmanager
+def stopped(pid: int, tid: int, timeout_s: float = 2.0) -> Iterator[StoppedThread]:
+    """Hold thread `tid` of `pid` still for the body, then let it go exactly as it was.
+
+    Raises OSError (EPERM, ESRCH) when it may not be seized, `CallTimeout` when it did not stop in time.
+    """
+    thread = StoppedThread(pid, tid, timeout_s)
+    seized = False
+    try:
+        _request(_SEIZE, tid)
+        seized = True
+        thread._stop_seized()
+        yield thread
+    finally:
+        if seized:
+            thread._resume()

@@ -1,0 +1,158 @@
+"""Where a target's socket is, seen from the target and from here, and whose it must be.
+
+The socket belongs to the target's user, in a folder of mode 0700, reached through /proc/PID/root so that another
+mount namespace makes no difference. Its name carries the secret: who can list the folder (that user and root) may
+connect.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import struct
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from torchtop.attach import proc
+from torchtop.errors import AttachError, ProtocolError
+from torchtop.probe import wire
+
+_LONGEST_PATH = 107  # bytes of sun_path less the NUL (unix(7))
+_FOLDERS = ("/tmp", "/dev/shm")
+_HANDSHAKE_S = 2.0
+
+
+class Meeting(NamedTuple):
+    """The names of one socket: the folders to try, as the target sees them, and the file."""
+
+    pid: int
+    uid: int
+    folders: tuple[str, ...]
+    file: str
+
+    @property
+    def tokens(self) -> tuple[str, str]:
+        """What the client sends, what the target answers."""
+        secret = self.file.split("-")[1].split(".")[0]
+        return secret[: wire.TOKEN], secret[wire.TOKEN :]
+
+
+class Channel(NamedTuple):
+    """A connected socket, handshake done."""
+
+    socket: socket.socket
+    python: str
+    magic: str
+    live: bool
+
+
+def folders(pid: int, uid: int) -> tuple[str, ...]:
+    """Folders to try, in order: TMPDIR of the target as it was started, then where everybody may write."""
+    try:
+        own = proc.environment(pid).get("TMPDIR", "")
+    except OSError:
+        own = ""
+    leaf = wire.DIRECTORY.format(uid=uid)
+    candidates = [own] if own.startswith("/") else []
+    candidates += [*_FOLDERS, f"/run/user/{uid}"]
+    room = _LONGEST_PATH - len(f"/{leaf}/") - len(wire.SOCKET.format(pid=1 << 22, secret="0" * 2 * wire.TOKEN))
+    return tuple(f"{folder.rstrip('/')}/{leaf}" for folder in dict.fromkeys(candidates) if len(folder) <= room)
+
+
+def new_meeting(pid: int) -> Meeting:
+    """Draw the secret of a new socket for `pid`."""
+    status = proc.status(pid)
+    file = wire.SOCKET.format(pid=status.pids[-1], secret=os.urandom(wire.TOKEN).hex())
+    return Meeting(pid, status.uid, folders(pid, status.uid), file)
+
+
+def existing_meetings(pid: int) -> list[Meeting]:
+    """Sockets that already stand for `pid`, live or stale."""
+    status = proc.status(pid)
+    prefix = wire.SOCKET.format(pid=status.pids[-1], secret="").removesuffix(".sock")
+    found = []
+    for folder in folders(pid, status.uid):
+        try:
+            names = [entry.name for entry in os.scandir(proc.inside(pid, folder)) if entry.name.startswith(prefix)]
+        except OSError:
+            continue
+        found += [Meeting(pid, status.uid, (folder,), name) for name in names if len(name) == len(prefix) + 37]
+    return found
+
+
+def connect(meeting: Meeting) -> socket.socket | None:
+    """Connect to the socket if it stands in one of the folders; None while it does not.
+
+    A folder that another user planted, or that others may enter, is not looked into.
+    """
+    for folder in meeting.folders:
+        path = proc.inside(meeting.pid, folder)
+        try:
+            facts = path.lstat()
+        except OSError:
+            continue
+        if facts.st_uid != meeting.uid or not stat.S_ISDIR(facts.st_mode) or facts.st_mode & 0o077:
+            continue
+        sock = _connect_in(path, meeting.file)
+        if sock is None:
+            continue
+        if _peer_uid(sock) != meeting.uid:
+            sock.close()
+            raise AttachError(f"the socket {path / meeting.file} is served by another user than the target's: not used")
+        return sock
+    return None
+
+
+def _connect_in(folder: Path, file: str) -> socket.socket | None:
+    """Connect by way of an open folder: the whole path may be longer than a socket address."""
+    try:
+        handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.settimeout(_HANDSHAKE_S)
+        sock.connect(f"/proc/self/fd/{handle}/{file}")
+    except OSError:
+        sock.close()
+        return None
+    finally:
+        os.close(handle)
+    return sock
+
+
+def _peer_uid(sock: socket.socket) -> int:
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+def shake_hands(sock: socket.socket, meeting: Meeting) -> Channel:
+    """Prove our half of the secret, check the other half. Raises `ProtocolError` on any other answer."""
+    ours, theirs = meeting.tokens
+    try:
+        sock.sendall(f"{ours}\n".encode())
+        answer = read_line(sock).split()
+    except OSError as error:
+        raise ProtocolError(
+            f"the probe in process {meeting.pid} did not answer in {_HANDSHAKE_S:g} s ({error}): try again"
+        ) from None
+    if len(answer) != 4 or answer[0] != theirs or answer[3] not in ("code", "live"):
+        raise ProtocolError(
+            f"what answers on the socket of process {meeting.pid} is no torchtop probe of wire version {wire.VERSION}: "
+            "detach with the torchtop that started it"
+        )
+    return Channel(sock, answer[1], answer[2], answer[3] == "live")
+
+
+def read_line(sock: socket.socket, limit: int = 200) -> str:
+    """One short line, byte by byte: nothing behind it may be swallowed. OSError when the peer closes."""
+    line = bytearray()
+    deadline = time.monotonic() + _HANDSHAKE_S
+    while not line.endswith(b"\n") and len(line) < limit:
+        byte = sock.recv(1)
+        if not byte or time.monotonic() > deadline:
+            raise ConnectionError("it closed the connection" if not byte else "it was too slow")
+        line += byte
+    return line.decode("ascii", "replace")

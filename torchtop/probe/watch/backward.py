@@ -1,0 +1,93 @@
+"""Patches that see backward passes, the GradScaler, checkpoints and validation go by. Resident; each a few hundred ns."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+
+from ..wire import BACKWARD_BEGIN, BACKWARD_END, CHECKPOINT, VALIDATION
+from .patch import Patch
+
+
+def patch_backward(torch, watch):
+    """`torch.autograd.backward`, which `Tensor.backward` calls by name, so bound methods count too."""
+    now = time.perf_counter
+    ident = threading.get_ident
+    inside = [False]
+
+    def make(original):
+        @functools.wraps(original)
+        def backward(tensors, *args, **kwargs):
+            clock = watch.clock
+            if not watch.on or inside[0] or ident() != clock.trainer_or(ident()):
+                return original(tensors, *args, **kwargs)
+            # Reentrant checkpointing calls backward again from inside it: that is part of this one.
+            inside[0] = True
+            marks = clock.marks
+            if marks is not None:
+                try:
+                    loss = tensors if isinstance(tensors, torch.Tensor) else tensors[0]
+                    watch.loss.copy(loss, watch.scale())
+                except Exception:
+                    watch.errors += 1
+            began = now()
+            try:
+                return original(tensors, *args, **kwargs)
+            finally:
+                ended = now()
+                inside[0] = False
+                clock.backward(began, ended)
+                if marks is not None:
+                    marks.note(BACKWARD_BEGIN, began)
+                    marks.note(BACKWARD_END, ended)
+                    marks.batch_open = True
+                    marks.depth = 0
+
+        return backward
+
+    return Patch(torch.autograd, "backward", make)
+
+
+def patch_scaler(torch, watch):
+    """GradScaler: `scale` says that the next loss carries its factor, `update` that an iteration is over."""
+    scaler = torch.amp.GradScaler
+
+    def make_scale(original):
+        @functools.wraps(original)
+        def scale(self, *args, **kwargs):
+            watch.scaler = self
+            return original(self, *args, **kwargs)
+
+        return scale
+
+    def make_update(original):
+        @functools.wraps(original)
+        def update(self, *args, **kwargs):
+            result = original(self, *args, **kwargs)
+            watch.scaler = None
+            if watch.on and threading.get_ident() == watch.clock.trainer:
+                watch.clock.scaler_updated(time.perf_counter())
+            return result
+
+        return update
+
+    return [Patch(scaler, "scale", make_scale), Patch(scaler, "update", make_update)]
+
+
+def patch_tags(torch, watch):
+    """`torch.save` and `Module.eval`: what makes one step unlike the others."""
+
+    def tagging(flag):
+        def make(original):
+            @functools.wraps(original)
+            def tagged(*args, **kwargs):
+                if watch.on and threading.get_ident() == watch.clock.trainer:
+                    watch.clock.tag(flag)
+                return original(*args, **kwargs)
+
+            return tagged
+
+        return make
+
+    return [Patch(torch, "save", tagging(CHECKPOINT)), Patch(torch.nn.Module, "eval", tagging(VALIDATION))]

@@ -1,0 +1,55 @@
+"""How often a step may be armed: the probe's own cost, measured, held under a share of step time.
+
+The cost of an armed step is the time spent inside our hooks, measured by themselves, plus what torch and the
+interpreter add around them. That part is a fixed proportion, measured by benchmarks/overhead.py: timing it here
+would mean calling modules, and a hook of the user's would see those calls.
+"""
+
+from __future__ import annotations
+
+DEFAULT_SHARE = 0.01  # of step time
+_AIM = 0.7  # of the budget: what one step's cost varies by must fit in the rest
+_AROUND = 1.0  # s around our hooks (slow path of Module.__call__) for each s inside them
+_NODE_CALL_S = 3e-6  # s around one graph node hook: taking the GIL, making its arguments
+_STEP_S = 8e-6  # s of what stays on the training thread in every step: optimizer hooks and two patches
+FEWEST = 4  # at most one step in four is armed unless asked otherwise: the others are the statistics
+
+
+class Budget:
+    """Decides `every`: one step in `every` is armed."""
+
+    def __init__(self, share=DEFAULT_SHARE):
+        self.share = share
+        self.fixed = None
+        self.every = FEWEST
+        self.armed = 0
+        self.cost_s = 0.0
+        self.watched_s = 0.0
+
+    def cost_of(self, marks):
+        """s that the armed step behind `marks` took longer than it would have taken unarmed, by our own account."""
+        return marks.spent_s * (1 + _AROUND) + marks.taps * _NODE_CALL_S
+
+    def armed_step(self, marks, step_s):
+        """Account for an armed step and adapt."""
+        cost = self.cost_of(marks)
+        self.armed += 1
+        self.cost_s += cost
+        if self.fixed is not None:
+            self.every = self.fixed
+            return
+        quiet = max(step_s - cost, 1e-6)
+        room = max(self.share * _AIM * quiet - _STEP_S, 0.02 * self.share * quiet)
+        wanted = max(FEWEST, int(cost / room) + 1)
+        # Upwards at once, downwards slowly: one cheap step (an early stop, a validation) is no reason to hurry.
+        self.every = wanted if wanted > self.every else max(wanted, self.every * 3 // 4)
+
+    def any_step(self, step_s):
+        """Account for the resident part of any step."""
+        self.cost_s += _STEP_S
+        self.watched_s += step_s
+
+    def cost_share(self):
+        """Share of watched time that went into the probe, None before the first step."""
+        return self.cost_s / self.watched_s if self.watched_s else None
+

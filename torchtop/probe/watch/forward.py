@@ -1,0 +1,167 @@
+"""The two global forward hooks of an armed step, and the graph node hooks that they plant for backward.
+
+Never `register_full_backward_hook`: it wraps outputs in a view and raises in user code on in-place operations.
+Instead, the node that produced a module's output is told to note when backward reaches it, and the node that produced
+the input when backward leaves the module. Node hooks die with the graph.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from ..wire import BACKWARD_IN, BACKWARD_OUT, FORWARD_BEGIN, FORWARD_END, RECOMPUTE_BEGIN, RECOMPUTE_END
+
+
+def _first_node(value):
+    """The graph node of the first tensor in `value` that has one."""
+    node = getattr(value, "grad_fn", None)
+    if node is not None:
+        return node
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (tuple, list)):
+        value = vars(value).values() if hasattr(type(value), "__dataclass_fields__") else ()
+    for item in value:
+        node = getattr(item, "grad_fn", None)
+        if node is None and isinstance(item, (tuple, list, dict)):
+            node = _first_node(item)
+        if node is not None:
+            return node
+    return None
+
+
+def first_tensor(value, tensor_type):
+    """The first tensor in nested tuples, lists, dicts and dataclasses, or None."""
+    if isinstance(value, tensor_type):
+        return value
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (tuple, list)):
+        value = vars(value).values() if hasattr(type(value), "__dataclass_fields__") else ()
+    for item in value:
+        found = first_tensor(item, tensor_type)
+        if found is not None:
+            return found
+    return None
+
+
+def node_hook(marks, kind, index):
+    """A hook for one graph node, which notes one mark as long as its step is open."""
+
+    def note(_gradients):
+        if marks.open:
+            thread = threading.get_ident()
+            marks.note(kind, None, index, 0 if thread == marks.trainer else marks.thread_of(thread))
+
+    return note
+
+
+def make_hooks(torch, marks, table):
+    """(pre hook, post hook) for `Module.__call__` of every module, writing to `marks`.
+
+    An exception of ours is counted and swallowed; one that belongs to the program (KeyboardInterrupt) is not.
+    """
+    now = time.perf_counter
+    ident = threading.get_ident
+    compiling = torch.compiler.is_compiling if hasattr(torch, "compiler") else _never
+    graph_task = torch._C._current_graph_task_id
+    grad_enabled = torch.is_grad_enabled
+    index_of = table.index_of
+    tensor_type = torch.Tensor
+    last_output = [0]
+
+    def before(module, args):
+        if compiling():
+            return
+        began = now()
+        try:
+            if not marks.open or ident() != marks.trainer:
+                return
+            index = index_of.get(id(module))
+            if index is None:
+                index = table.add(module)
+            if graph_task() != -1:
+                marks.note(RECOMPUTE_BEGIN, None, index)
+                return
+            marks.calls += 1
+            depth = marks.depth
+            marks.depth = depth + 1
+            if depth == 0:
+                _note_root(marks, index, module, args, grad_enabled(), tensor_type)
+            if args and id(args[0]) != last_output[0]:
+                # When the input is what the last module returned, backward's entry into that module says the same.
+                node = _first_node(args)
+                if node is not None:
+                    node.register_prehook(node_hook(marks, BACKWARD_OUT, index))
+                    marks.taps += 1
+            ended = now()
+            marks.spent_s += ended - began
+            marks.note(FORWARD_BEGIN, ended, index)
+        except Exception:
+            marks.errors += 1
+
+    def after(module, args, output):
+        if compiling():
+            return
+        began = now()
+        try:
+            if not marks.open or ident() != marks.trainer:
+                return
+            index = index_of.get(id(module))
+            if index is None:
+                return
+            recomputing = graph_task() != -1
+            marks.note(RECOMPUTE_END if recomputing else FORWARD_END, began, index)
+            if not recomputing:
+                marks.depth -= 1
+                last_output[0] = id(output)
+            node = _first_node(output)
+            if node is not None:
+                node.register_prehook(node_hook(marks, BACKWARD_IN, index))
+                marks.taps += 1
+            if marks.shapes is not None and not recomputing:
+                _note_output(marks, index, module, output, tensor_type)
+            marks.spent_s += now() - began
+        except Exception:
+            marks.errors += 1
+
+    return before, after
+
+
+def _never():
+    return False
+
+
+def _note_root(marks, index, module, args, grad, tensor_type):
+    """A module that the program called itself, not a module of its own."""
+    marks.roots[index] = marks.roots.get(index, 0) + 1
+    if not module.training:
+        marks.eval_roots += 1
+    elif grad:
+        marks.grad_roots += 1
+    if marks.batch is None or marks.batch_open:
+        tensor = first_tensor(args, tensor_type)
+        if tensor is not None and tensor.dim() > 0:
+            marks.batch = (marks.batch or 0) + tensor.shape[0]
+            marks.micro_batch = tensor.shape[0]
+            if tensor.dim() == 2 and not (tensor.is_floating_point() or tensor.is_complex()):
+                marks.tokens = (marks.tokens or 0) + tensor.shape[0] * tensor.shape[1]
+            marks.batch_open = False
+
+
+def _note_output(marks, index, module, output, tensor_type):
+    """Shape, dtype and bytes of an output, on the steps that look closer."""
+    tensor = first_tensor(output, tensor_type)
+    if tensor is None:
+        return
+    known = marks.shapes.get(index)
+    elements = tensor.numel() + (known[2] if known else 0)
+    stored = known[3] if known else 0
+    if tensor.requires_grad and next(module.children(), None) is None:
+        # A storage that several outputs share (in-place ReLU, views) is kept once.
+        place = tensor.untyped_storage().data_ptr()
+        if place not in marks.storages:
+            marks.storages.add(place)
+            stored += tensor.untyped_storage().nbytes()
+    marks.shapes[index] = (tuple(tensor.shape), str(tensor.dtype).rpartition(".")[2], elements, stored)

@@ -1,0 +1,168 @@
+"""Everything that observes one process, put in and taken out as a whole."""
+
+from __future__ import annotations
+
+import sys
+import time
+import weakref
+
+from ..wire import OPTIMIZER_BEGIN, OPTIMIZER_END
+from . import facts
+from .backward import patch_backward, patch_scaler, patch_tags
+from .budget import Budget
+from .device import cuda_timeline
+from .forward import make_hooks
+from .hookdict import Hook
+from .loader import patch_loader
+from .loss import LossCell
+from .module_table import ModuleTable
+from .root_call import RootCall
+from .step import StepClock
+
+_STEP_FILE, _STEP_NAME = "torch/optim/optimizer.py", "wrapper"
+_SEEK_ROOT_S = 0.4  # s without optimizer or backward after which a loop without an optimizer is looked for
+_MEMORY_S = 30.0  # s between two looks at what memory is made of
+
+
+class Watch:
+    """Hooks and patches in `torch`, one flag that makes all of them inert, and what they have seen."""
+
+    def __init__(self, torch):
+        self.torch = torch
+        self.on = False
+        self.errors = 0
+        self.left_behind = []
+        self.loader = None
+        self.scaler = None
+        self.optimizers = {}
+        self.memory = None
+        self.budget = Budget()
+        self.table = ModuleTable()
+        self.roots = {}
+        self.loss = LossCell(torch)
+        self.timeline = cuda_timeline(torch)
+        self.clock = StepClock(self.budget, self._arm, self._disarm, facts.compiled_frames)
+        self._began = time.monotonic()
+        self._memory_due = 0.0
+        self._optimizer_began = None
+        self._forward_hooks = []
+        self._patches = []
+        self._step_hooks = []
+        self._root_call = RootCall(torch, self)
+
+    # Putting in and taking out: agent thread
+
+    def attach(self):
+        """Install what stays while attached. Returns True when all of it is in; call again until it is."""
+        torch = self.torch
+        if not self._patches:
+            self._patches = [*patch_loader(torch, self), patch_backward(torch, self)]
+            self._patches += [*patch_scaler(torch, self), *patch_tags(torch, self)]
+            optimizer = sys.modules["torch.optim.optimizer"]
+            where = (_STEP_FILE, _STEP_NAME)
+            self._step_hooks = [
+                Hook(optimizer._global_optimizer_pre_hooks, self._before_step, "optimizer pre hook", *where),
+                Hook(optimizer._global_optimizer_post_hooks, self._after_step, "optimizer post hook", *where),
+            ]
+            self.on = True
+        return all([hook.add() for hook in self._step_hooks])
+
+    def silence(self):
+        """Make everything inert at once; removal may follow when it is safe."""
+        self.on = False
+        marks = self.clock.marks
+        if marks is not None:
+            marks.close()
+
+    def detach(self):
+        """Take out what can be taken out now. Returns True when nothing is left to try again.
+
+        What the program has wrapped meanwhile stays, passing through, and is listed in `left_behind`.
+        """
+        self.silence()
+        removed = all([hook.remove() for hook in [*self._forward_hooks, *self._step_hooks]])
+        left = self._root_call.stop()
+        left += [patch.label for patch in reversed(self._patches) if not patch.undo()]
+        self.left_behind = left + [hook.label for hook in self._step_hooks if not hook.remove()]
+        return removed
+
+    def tick(self):
+        """Look for a loop without an optimizer once it is clear that none steps."""
+        if self.on and not self.optimizers:
+            self._root_call.tick()
+            idle = time.monotonic() - self._began > _SEEK_ROOT_S and not self.clock.begun
+            if idle and not self.clock.backward_seen and not facts.compiled_frames():
+                self._root_call.seek()
+        elif self._root_call.active:
+            self._root_call.stop()
+
+    # Hooks: training thread
+
+    def _before_step(self, optimizer, _args, _kwargs):
+        if self.on:
+            self._optimizer_began = time.perf_counter()
+
+    def _after_step(self, optimizer, _args, _kwargs):
+        if not self.on:
+            return
+        try:
+            now = time.perf_counter()
+            began, self._optimizer_began = self._optimizer_began, None
+            clock = self.clock
+            if began is not None:
+                clock.optimizer(began, now)
+                if clock.marks is not None:
+                    clock.marks.note(OPTIMIZER_BEGIN, began)
+                    clock.marks.note(OPTIMIZER_END, now)
+            key = id(optimizer)
+            if key not in self.optimizers:
+                self.optimizers[key] = weakref.ref(optimizer, lambda _, key=key: self.optimizers.pop(key, None))
+            if now > self._memory_due and clock.begun:
+                self._look_at_memory(now)
+            clock.optimizer_stepped(key, now)
+        except Exception:
+            self.errors += 1
+
+    def root_called(self, ident, now):
+        """The root of a loop without an optimizer is called."""
+        try:
+            if not self.optimizers and self._root_call.accept(ident, now):
+                self.clock.boundary(now)
+        except Exception:
+            self.errors += 1
+
+    def scale(self):
+        """The GradScaler's factor in the loss at hand, as a tensor, or None."""
+        return None if self.scaler is None else self.scaler._scale
+
+    def _look_at_memory(self, now):
+        self._memory_due = now + _MEMORY_S
+        alive = [optimizer for optimizer in (ref() for ref in list(self.optimizers.values())) if optimizer is not None]
+        self.memory = facts.memory_made_of(alive)
+
+    def _arm(self, marks, closer):
+        """Put the forward hooks in for one step; None when this process must not be armed."""
+        if not self.on or facts.compiled_frames():
+            return None
+        if closer:
+            marks.shapes, marks.storages = {}, set()
+        marks._timeline = self.timeline
+        modules = sys.modules["torch.nn.modules.module"]
+        before, after = make_hooks(self.torch, marks, self.table)
+        self._forward_hooks = [
+            Hook(modules._global_forward_pre_hooks, before, "forward pre hook"),
+            Hook(modules._global_forward_hooks, after, "forward hook"),
+        ]
+        for hook in self._forward_hooks:
+            hook.add()
+        if not self.on:  # a detach came between: it may have missed these
+            self._disarm()
+            return None
+        return marks
+
+    def _disarm(self):
+        for hook in self._forward_hooks:
+            hook.remove()
+        self._forward_hooks = []
+        if self.timeline is not None:
+            self.timeline.close(self.clock.begun)

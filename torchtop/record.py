@@ -1,0 +1,115 @@
+"""Readings that cross from a collector to the window. Imports nothing of ours.
+
+Times are seconds of `time.monotonic()` (CLOCK_MONOTONIC, the same clock in target and monitor); shares are
+0..1; not readable is None. Each reading carries the keys that say whose it is. What the user gets as JSON
+stands in `snapshot.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+
+class HostSample(Struct, frozen=True):
+    """The machine as a whole. Source: /proc/stat, /proc/meminfo, /proc/pressure, /proc/diskstats, /proc/net/dev."""
+
+    t: Annotated[float, Meta(description="s, monotonic, when it was read")]
+    cpus: Annotated[int, Meta(description="logical CPUs")]
+    cpu_util: Annotated[float | None, Meta(description="0..1 of all CPUs, since the last reading")]
+    load1: Annotated[float | None, Meta(description="run-queue length, 1-minute average")]
+    memory_bytes: Annotated[int | None, Meta(description="physical memory")]
+    memory_available_bytes: Annotated[int | None, Meta(description="memory that can be had without swapping")]
+    swap_used_bytes: Annotated[int | None, Meta(description="swap in use")]
+    cpu_pressure: Annotated[float | None, Meta(description="0..1, PSI some avg10 of cpu")]
+    memory_pressure: Annotated[float | None, Meta(description="0..1, PSI some avg10 of memory")]
+    io_pressure: Annotated[float | None, Meta(description="0..1, PSI some avg10 of io")]
+    disk_read_bytes_per_s: Annotated[float | None, Meta(description="bytes/s read from disks")]
+    disk_write_bytes_per_s: Annotated[float | None, Meta(description="bytes/s written to disks")]
+    net_receive_bytes_per_s: Annotated[float | None, Meta(description="bytes/s received, without loopback")]
+    net_send_bytes_per_s: Annotated[float | None, Meta(description="bytes/s sent, without loopback")]
+
+
+class ProcessSample(Struct, frozen=True):
+    """One process of the job: a rank, or one of its DataLoader workers. Source: /proc/PID, cgroup v2."""
+
+    t: Annotated[float, Meta(description="s, monotonic, when it was read")]
+    pid: Annotated[int, Meta(description="process id as the monitor sees it")]
+    rank_pid: Annotated[int, Meta(description="pid of the rank it belongs to; its own pid for a rank")]
+    state: Annotated[str, Meta(description="one letter of /proc/PID/stat: R S D T t Z")]
+    cpu_share: Annotated[float | None, Meta(description="cores used since the last reading (2.0 = two cores)")]
+    rss_bytes: Annotated[int | None, Meta(description="resident memory")]
+    threads: Annotated[int | None, Meta(description="threads")]
+    read_bytes_per_s: Annotated[float | None, Meta(description="bytes/s read from storage")]
+    write_bytes_per_s: Annotated[float | None, Meta(description="bytes/s written to storage")]
+    involuntary_switches_per_s: Annotated[float | None, Meta(description="1/s, times it was descheduled")]
+    cgroup_memory_limit_bytes: Annotated[int | None, Meta(description="memory.max of its cgroup, None if unlimited")]
+    cgroup_memory_bytes: Annotated[int | None, Meta(description="memory.current of its cgroup")]
+
+
+class GpuProcess(Struct, frozen=True):
+    """Memory of one process on one device, as the driver accounts it."""
+
+    pid: Annotated[int, Meta(description="process id in the host's PID namespace")]
+    memory_bytes: Annotated[int | None, Meta(description="device memory it holds")]
+
+
+class GpuSample(Struct, frozen=True):
+    """One device, or one MIG instance of it. Source: NVML (nvml.h); see collectors/gpu.py for each call."""
+
+    t: Annotated[float, Meta(description="s, monotonic, when it was read")]
+    index: Annotated[int, Meta(description="NVML index of the physical device")]
+    mig_index: Annotated[int | None, Meta(description="index of the MIG instance, None for a whole device")]
+    uuid: Annotated[str | None, Meta(description="GPU-... or MIG-...")]
+    name: Annotated[str | None, Meta(description="product name")]
+    util: Annotated[float | None, Meta(description="0..1, share of time in which any kernel ran")]
+    memory_util: Annotated[float | None, Meta(description="0..1, share of time in which memory was accessed")]
+    memory_used_bytes: Annotated[int | None, Meta(description="device memory in use")]
+    memory_total_bytes: Annotated[int | None, Meta(description="device memory")]
+    power_w: Annotated[float | None, Meta(description="W drawn now")]
+    power_limit_w: Annotated[float | None, Meta(description="W, enforced limit")]
+    energy_j: Annotated[float | None, Meta(description="J since the driver was loaded")]
+    temperature_c: Annotated[float | None, Meta(description="degrees C of the GPU")]
+    sm_clock_mhz: Annotated[int | None, Meta(description="MHz of the SMs now")]
+    sm_clock_max_mhz: Annotated[int | None, Meta(description="MHz of the SMs at most")]
+    memory_clock_mhz: Annotated[int | None, Meta(description="MHz of the memory now")]
+    throttle_reasons: Annotated[
+        tuple[str, ...] | None, Meta(description="why clocks are held down now; empty when nothing holds them")
+    ]
+    processes: Annotated[tuple[GpuProcess, ...] | None, Meta(description="processes that hold memory on it")]
+    missing: Annotated[
+        dict[str, str], Meta(description="field -> reason, for each field that this device does not give")
+    ] = {}
+
+
+class ProbeMessage(Struct, frozen=True):
+    """One message of the probe in one rank, as it came off the wire (torchtop/probe/wire.py)."""
+
+    t: Annotated[float, Meta(description="s, monotonic, when the monitor read it")]
+    rank_pid: Annotated[int, Meta(description="pid of the target as the monitor sees it")]
+    type: Annotated[str, Meta(description="facts, modules, step, layers, memory, health or bye")]
+    body: Annotated[dict[str, Any], Meta(description="the message; shapes in wire.py")]
+
+
+class StackFrame(Struct, frozen=True):
+    """One Python frame."""
+
+    function: Annotated[str, Meta(description="function name")]
+    file: Annotated[str, Meta(description="path as the target knows it")]
+    line: Annotated[int, Meta(description="line number")]
+
+
+class StackSample(Struct, frozen=True):
+    """The Python stack of one thread. Source: `py-spy dump --json`."""
+
+    t: Annotated[float, Meta(description="s, monotonic, when it was read")]
+    rank_pid: Annotated[int, Meta(description="pid of the target")]
+    thread: Annotated[str, Meta(description="thread name")]
+    tid: Annotated[int | None, Meta(description="kernel thread id")]
+    main: Annotated[bool, Meta(description="true for the thread whose tid is the pid")]
+    active: Annotated[bool, Meta(description="false when py-spy judges the thread idle")]
+    frames: Annotated[tuple[StackFrame, ...], Meta(description="innermost first")]
+
+
+Sample = HostSample | ProcessSample | GpuSample | ProbeMessage | StackSample
