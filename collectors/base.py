@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol
 
 import anyio
 
+from torchtop.errors import Unavailable
 from torchtop.record import Sample
 
 
@@ -69,12 +70,13 @@ class Polled(ABC):
     async def samples(self) -> AsyncIterator[Sample]:
         """Yield readings at the collector's period until cancelled."""
         due = time.monotonic()
+        expected: tuple[type[Exception], ...] = (OSError, ValueError, Unavailable, *self.expected_failures())
         while True:
             began = time.monotonic()
             try:
                 batch = await self.read()
                 self.meter.reason = None
-            except (OSError, ValueError, *self.expected_failures()) as error:
+            except expected as error:
                 self.meter.failures += 1
                 self.meter.reason = str(error) or type(error).__name__
                 batch = ()

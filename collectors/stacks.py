@@ -67,8 +67,8 @@ def failure(stderr: str, pid: int) -> OSError:
     """What py-spy's last words mean, as an exception with a sentence for the health row."""
     if "permission denied" in stderr.lower():
         return PermissionError(
-            f"py-spy may not read process {pid}: run torchtop as the same user or root; "
-            "in a container add --cap-add SYS_PTRACE"
+            f"py-spy may not read process {pid}: run torchtop as root, or as the same user "
+            "with kernel.yama.ptrace_scope=0; in a container add --cap-add SYS_PTRACE"
         )
     lines = stderr.strip().splitlines() or ["it gave no reason"]
     return OSError(f"py-spy could not read process {pid}: {lines[0].removeprefix('Error: ')}")

@@ -3,10 +3,11 @@
 A step ends where torchtop says it does: with the optimizer's step, or, where there is none, with the forward.
 """
 
-from __future__ import annotations
-
 # mypy: allow-untyped-calls
 # (Tensor.backward has no annotations)
+
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -20,13 +21,20 @@ from truth import Truth, announce
 
 MICRO_STEPS = 4
 LR = 1e-3
+Loader = DataLoader[tuple[Tensor, Tensor]]
 
 
 class Run:
     """How long to train, where to sleep, and what to tell the truth."""
 
     def __init__(
-        self, truth: Truth, steps: int, slow: str | None, slow_s: float, ready: str | None, stop: str | None
+        self,
+        truth: Truth,
+        steps: int,
+        slow: str | None = None,
+        slow_s: float = 0.0,
+        ready: str | None = None,
+        stop: str | None = None,
     ) -> None:
         self.truth = truth
         self.steps = steps
@@ -37,7 +45,7 @@ class Run:
         self.over = steps <= 0
         self._first_of_epoch = False
 
-    def batches(self, loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[Any]:
+    def batches(self, loader: Loader) -> Iterator[Any]:
         """Every batch, epoch after epoch, until the last step; starting an epoch counts as data too."""
         self.truth.begin()
         while not self.over:
@@ -66,7 +74,7 @@ class Run:
         self.over = self.truth.steps >= self.steps or (self.stop is not None and os.path.exists(self.stop))
 
 
-def plain(job: Job, loader: DataLoader[tuple[Tensor, Tensor]], run: Run) -> None:
+def plain(job: Job, loader: Loader, run: Run) -> None:
     """One batch, one optimizer step."""
     truth = run.truth
     optimizer = run.optimizer(job.model.parameters())
@@ -82,7 +90,7 @@ def plain(job: Job, loader: DataLoader[tuple[Tensor, Tensor]], run: Run) -> None
         run.step(len(x), loss)
 
 
-def accumulate(job: Job, loader: DataLoader[tuple[Tensor, Tensor]], run: Run) -> None:
+def accumulate(job: Job, loader: Loader, run: Run) -> None:
     """MICRO_STEPS batches to one optimizer step."""
     truth = run.truth
     optimizer = run.optimizer(job.model.parameters())
@@ -106,7 +114,7 @@ def accumulate(job: Job, loader: DataLoader[tuple[Tensor, Tensor]], run: Run) ->
         samples = 0
 
 
-def autocast(job: Job, loader: DataLoader[tuple[Tensor, Tensor]], run: Run) -> None:
+def autocast(job: Job, loader: Loader, run: Run) -> None:
     """bfloat16 with a loss scale that keeps growing until gradients overflow: such steps are skipped."""
     truth = run.truth
     optimizer = run.optimizer(job.model.parameters())
@@ -129,7 +137,7 @@ def autocast(job: Job, loader: DataLoader[tuple[Tensor, Tensor]], run: Run) -> N
     truth.facts["skipped"] = skipped
 
 
-def inference(job: Job, loader: DataLoader[tuple[Tensor, Tensor]], run: Run) -> None:
+def inference(job: Job, loader: Loader, run: Run) -> None:
     """No optimizer and no gradients; the loss is only looked at."""
     truth = run.truth
     job.model.eval()
@@ -140,7 +148,7 @@ def inference(job: Job, loader: DataLoader[tuple[Tensor, Tensor]], run: Run) -> 
             run.step(len(x), job.loss(out, y))
 
 
-def gan(job: Job, loader: DataLoader[tuple[Tensor, Tensor]], run: Run) -> None:
+def gan(job: Job, loader: Loader, run: Run) -> None:
     """Two optimizers that take turns: critic, then generator."""
     truth = run.truth
     generator, critic = job.roots

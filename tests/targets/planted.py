@@ -62,7 +62,8 @@ class SlowAdamW(torch.optim.AdamW):
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         time.sleep(self.sleep_s)
-        return super().step(closure)
+        loss: float | None = super().step(closure)
+        return loss
 
 
 def adamw(parameters: Any, lr: float, sleep_s: float) -> torch.optim.Optimizer:

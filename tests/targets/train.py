@@ -1,6 +1,6 @@
 """Train one model deterministically and write down what happened: two runs with the same arguments agree bit for bit.
 
-    python train.py --model transformer --steps 200 --truth truth.json
+python train.py --model transformer --steps 200 --truth truth.json
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import loops
 import models
 import torch
 from planted import PLACES, Collate, Rows, seconds_in
-from torch import Tensor
 from torch.utils.data import DataLoader
 from truth import Truth
 
 BATCHES_PER_EPOCH = 100
 
-MODELS: dict[str, tuple[Callable[[bool], models.Job], Callable[[models.Job, DataLoader, loops.Run], None]]] = {
+MODELS: dict[str, tuple[Callable[[bool], models.Job], Callable[[models.Job, loops.Loader, loops.Run], None]]] = {
     "mlp": (models.mlp, loops.plain),
     "transformer": (models.transformer, loops.plain),
     "convbn": (models.convbn, loops.plain),
@@ -67,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         batch_size=job.batch_size,
         sleep_s=seconds_in("data", args.slow, args.slow_s),
     )
-    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+    loader: loops.Loader = DataLoader(
         rows,
         batch_size=job.batch_size,
         shuffle=True,

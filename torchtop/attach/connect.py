@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torchtop.attach import bundle, payload, rendezvous
 from torchtop.attach.inject import Injection, check_state, inject
 from torchtop.attach.rendezvous import Channel, Meeting
-from torchtop.errors import AttachError, NoTarget, NothingMeasured
+from torchtop.errors import AttachError, NothingMeasured
 
 _POLL_S = 0.0007  # s between two looks for the socket; a look costs about 30 us
 _EXPIRY_MARGIN_S = 1.0  # s that the payload lives longer than we wait, so that it is never cancelled by being late
@@ -24,8 +25,10 @@ class Connection(NamedTuple):
     pause_s: float | None
 
 
-def attach(pid: int, timeout_s: float = 10.0) -> Connection:
+def attach(pid: int, timeout_s: float = 10.0, given_up: Callable[[], bool] = lambda: False) -> Connection:
     """Connect to the probe in `pid`, putting it there first if need be. Blocks for up to `timeout_s`.
+
+    given_up: asked now and then; once true, the attach is cancelled as at the end of the time.
 
     Raises `NoTarget`, `AttachError` (with cause and fix) or `NothingMeasured` when the main thread came to no safe
     point in time; the target then runs on as if nothing had been tried.
@@ -40,14 +43,16 @@ def attach(pid: int, timeout_s: float = 10.0) -> Connection:
             return _started(pid, channel, method, began, None)
     meeting = rendezvous.new_meeting(pid)
     injection = inject(pid, payload.build(meeting, time.monotonic() + timeout_s + _EXPIRY_MARGIN_S))
-    channel = _await_connector(meeting, injection, began + timeout_s)
+    channel = _await_connector(meeting, injection, began + timeout_s, given_up)
     return _started(pid, channel, "ptrace", began, injection.pause_s)
 
 
-def _await_connector(meeting: Meeting, injection: Injection, deadline: float) -> Channel:
+def _await_connector(
+    meeting: Meeting, injection: Injection, deadline: float, given_up: Callable[[], bool]
+) -> Channel:
     """Wait for the target to reach a safe point and open its socket."""
     try:
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not given_up():
             sock = rendezvous.connect(meeting)
             if sock is not None:
                 return rendezvous.shake_hands(sock, meeting)
@@ -80,7 +85,3 @@ def _started(pid: int, channel: Channel, method: str, began: float, pause_s: flo
         channel.socket.sendall(b"%d\n" % len(code) + code)
     return Connection(pid, channel, method, time.monotonic() - began, pause_s)
 
-
-def describe_gone(pid: int) -> NoTarget:
-    """What to say when a target ends while it is watched."""
-    return NoTarget(f"process {pid} has ended")

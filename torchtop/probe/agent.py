@@ -274,8 +274,10 @@ class Agent:
                 body.update(
                     t0=began,
                     t1=ended,
-                    spent_s=marks.spent_s,
                     cost_s=self._watch.budget.cost_of(marks),
+                    calls=marks.calls,
+                    taps=marks.taps,
+                    loss_s=marks.loss_s,
                     optimizers=optimizers,
                     roots=sorted(marks.roots),
                     batch=marks.batch,

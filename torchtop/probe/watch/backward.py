@@ -27,6 +27,7 @@ def patch_backward(torch, watch):
             marks = clock.marks
             if marks is not None:
                 try:
+                    marks.backward_begins()
                     loss = tensors if isinstance(tensors, torch.Tensor) else tensors[0]
                     watch.loss.copy(loss, watch.scale())
                 except Exception:

@@ -27,12 +27,12 @@ class Budget:
         self.watched_s = 0.0
 
     def cost_of(self, marks):
-        """s that the armed step behind `marks` took longer than it would have taken unarmed, by our own account."""
-        return marks.spent_s * (1 + _AROUND) + marks.taps * _NODE_CALL_S
+        """(s in forward, s in backward) that the armed step behind `marks` took longer than it would have, by our account."""
+        return marks.spent_s * (1 + _AROUND), marks.taps * _NODE_CALL_S
 
     def armed_step(self, marks, step_s):
         """Account for an armed step and adapt."""
-        cost = self.cost_of(marks)
+        cost = sum(self.cost_of(marks))
         self.armed += 1
         self.cost_s += cost
         if self.fixed is not None:

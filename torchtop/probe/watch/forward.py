@@ -116,6 +116,9 @@ def make_hooks(torch, marks, table):
             if not recomputing:
                 marks.depth -= 1
                 last_output[0] = id(output)
+                if marks.depth <= 0:
+                    marks.depth = 0
+                    marks.root_ended()
             node = _first_node(output)
             if node is not None:
                 node.register_prehook(node_hook(marks, BACKWARD_IN, index))

@@ -27,7 +27,8 @@ class Marks:
         self.calls = 0
         self.taps = 0
         self.depth = 0
-        self.in_backward = 0
+        self.loss_s = 0.0
+        self._root_ended = None
         self.roots = {}
         self.batch = None
         self.micro_batch = None
@@ -53,6 +54,16 @@ class Marks:
         # Times first: whoever reads while we write sees at most one time without its code, and cuts it off.
         self.times.append(time.perf_counter() if t is None else t)
         self.codes.append(mark(kind, index, thread))
+
+    def root_ended(self):
+        """The program's own call of a module returned: from here to backward, what the thread computes is the loss."""
+        self._root_ended = time.thread_time()
+
+    def backward_begins(self):
+        """CPU time since then counts as forward; waiting (a logger, a sleep) does not."""
+        if self._root_ended is not None:
+            self.loss_s += time.thread_time() - self._root_ended
+            self._root_ended = None
 
     def thread_of(self, ident):
         """0 for the training thread, 1..15 for others (backward on CUDA runs on one of its own)."""

@@ -1,0 +1,67 @@
+"""Layers of one rank, averaged over its armed steps. Pure function."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from torchtop.snapshot import Layer
+from torchtop.timeline import ModuleTimes
+from torchtop.window import RankWindow
+
+LIMIT = 5_000  # rows of one snapshot; the rest is counted in layers_left_out
+
+
+def layers(window: RankWindow, rank: int | None, limit: int = LIMIT) -> tuple[list[Layer], int]:
+    """(rows in the order of named_modules(), how many were left out) of the modules called in armed steps."""
+    steps = list(window.armed)
+    if not steps:
+        return [], 0
+    step_s = fmean(step.step_s for step in steps)
+    seen = sorted({index for step in steps for index in step.modules})
+    rows = []
+    for index in seen:
+        name = window.tree.shown_name(index)
+        if name is not None:
+            times = [step.modules[index] for step in steps if index in step.modules]
+            rows.append(_layer(window, rank, index, name, times, len(steps), step_s))
+    return rows[:limit], max(len(rows) - limit, 0)
+
+
+def _layer(
+    window: RankWindow,
+    rank: int | None,
+    index: int,
+    name: str,
+    times: list[ModuleTimes],
+    steps: int,
+    step_s: float,
+) -> Layer:
+    module = window.tree.modules[index]
+    calls = sum(t.calls for t in times) / steps
+    forward = sum(t.self_forward_s for t in times) / steps
+    backward = _sum_known([t.self_backward_s for t in times], steps)
+    shape, dtype, elements, stored = window.shapes.get(index, (None, None, None, None))
+    flops = module.flops_per_output
+    return Layer(
+        rank=rank,
+        name=name,
+        type=module.type,
+        calls=calls,
+        forward_s=sum(t.forward_s for t in times) / steps if calls else None,
+        backward_s=_sum_known([t.backward_s for t in times], steps),
+        self_forward_s=forward if calls else None,
+        self_backward_s=backward,
+        recompute_s=_sum_known([t.recompute_s for t in times], steps),
+        share=(forward + (backward or 0.0)) / step_s if step_s else None,
+        parameters=module.parameters,
+        parameter_bytes=module.parameter_bytes,
+        activation_bytes=stored or None,
+        output_shape=shape,
+        flops=float(flops * elements) if flops and elements else None,
+        dtype=dtype,
+    )
+
+
+def _sum_known(values: list[float | None], steps: int) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / steps if known else None

@@ -1,0 +1,153 @@
+"""What has been seen lately: bounded buffers, fed by the collectors. The only mutable state of the monitor."""
+
+from __future__ import annotations
+
+import base64
+from array import array
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from torchtop.modules import ModuleTree
+from torchtop.probe import wire
+from torchtop.record import GpuSample, HostSample, ProbeMessage, ProcessSample, Sample, StackSample
+from torchtop.timeline import ArmedStep, Cost, account
+
+_STEPS = 200_000  # rows per rank: an hour of 20 ms steps
+_ARMED = 48  # armed steps per rank
+_READINGS = 4_000  # readings per source
+
+
+class StepRow(NamedTuple):
+    """One complete step, as the probe counted it; columns of wire.STEP_COLUMNS."""
+
+    t_end: float
+    step_s: float
+    flags: int
+    micro_steps: int
+    samples: float | None
+    data_s: float | None
+    backward_s: float | None
+    optimizer_s: float | None
+
+
+class Batch(NamedTuple):
+    """What the armed step saw of its inputs; samples of a whole step and rank."""
+
+    samples: float | None
+    micro: int | None
+    tokens: float | None
+
+
+class RankWindow:
+    """One rank."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.steps: deque[StepRow] = deque(maxlen=_STEPS)
+        self.armed: deque[ArmedStep] = deque(maxlen=_ARMED)
+        self.tree = ModuleTree()
+        self.shapes: dict[int, tuple[tuple[int, ...], str, int, int]] = {}
+        self.batch = Batch(None, None, None)
+        self.loss: float | None = None
+        self.loss_finite: bool | None = None
+        self.training: bool | None = None
+        self.hello: dict[str, Any] = {}
+        self.facts: dict[str, Any] = {}
+        self.memory: dict[str, int] = {}
+        self.health: dict[str, Any] = {}
+        self.bye: dict[str, Any] | None = None
+        self.processes: deque[ProcessSample] = deque(maxlen=_READINGS)
+        self._parts: dict[int, tuple[array[float], array[int]]] = {}
+
+    def take(self, message: ProbeMessage) -> None:
+        """Take in one message of the probe; unknown types are left alone."""
+        body = message.body
+        if message.type == wire.STEP:
+            self.steps.extend(StepRow(*row) for row in body["rows"])
+        elif message.type == wire.LAYERS:
+            self._take_layers(body)
+        elif message.type == wire.MODULES:
+            self.tree.add(body)
+        elif message.type == wire.FACTS:
+            self.facts = body["facts"]
+        elif message.type == wire.MEMORY:
+            self.memory = body
+        elif message.type == wire.HEALTH:
+            self.health = body
+        elif message.type == wire.HELLO:
+            self.hello = body
+        elif message.type == wire.BYE:
+            self.bye = body
+
+    def _take_layers(self, body: dict[str, Any]) -> None:
+        if "loss_finite" in body:
+            self.loss, self.loss_finite = body["loss"], body["loss_finite"]
+            return
+        if "times" not in body:
+            return
+        times, codes = self._parts.pop(body["step"], (array("d"), array("q")))
+        times.frombytes(base64.b64decode(body["times"]))
+        codes.frombytes(base64.b64decode(body["codes"]))
+        if body["part"] < body["parts"] - 1:
+            self._parts = {body["step"]: (times, codes)}  # parts come in a row: others are of a step that was cut off
+            return
+        for index, shape, dtype, elements, stored in body.get("shapes", ()):
+            self.shapes[index] = (tuple(shape), dtype, elements, stored)
+        self.training = body["training"] or (self.training or False) and not body["evaluating"]
+        scale = 1 / body["optimizers"]
+        if body["batch"] is not None:
+            tokens = body["tokens"]
+            self.batch = Batch(body["batch"] * scale, body["micro_batch"], tokens * scale if tokens else None)
+        cost = Cost(*body["cost_s"], body["calls"], body["taps"])
+        span = (body["t0"], body["t1"])
+        self.armed.append(account(times, codes, span, body["loss_s"], cost, self.tree))
+
+    def forget_before(self, t: float) -> None:
+        """Drop what ended before `t`; the latest armed step stays, however old: it is all there is of the layers."""
+        while self.steps and self.steps[0].t_end < t:
+            self.steps.popleft()
+        while len(self.armed) > 1 and self.armed[0].t_end < t:
+            self.armed.popleft()
+        _forget(self.processes, t)
+
+
+class Window:
+    """All ranks, the machine, and its devices."""
+
+    def __init__(self, rank_pids: Iterable[int], began: float) -> None:
+        self.began = began
+        self.ranks = {pid: RankWindow(pid) for pid in rank_pids}
+        self.host: deque[HostSample] = deque(maxlen=_READINGS)
+        self.devices: dict[tuple[int, int | None], deque[GpuSample]] = {}
+        self.stacks: dict[int, list[StackSample]] = {}
+
+    def take(self, sample: Sample) -> None:
+        """Take in one reading."""
+        if isinstance(sample, ProbeMessage):
+            self.ranks[sample.rank_pid].take(sample)
+        elif isinstance(sample, ProcessSample):
+            self.ranks[sample.rank_pid].processes.append(sample)
+        elif isinstance(sample, HostSample):
+            self.host.append(sample)
+        elif isinstance(sample, GpuSample):
+            key = (sample.index, sample.mig_index)
+            self.devices.setdefault(key, deque(maxlen=_READINGS)).append(sample)
+        else:
+            known = self.stacks.get(sample.rank_pid, [])
+            # One dump yields all threads with one time: a newer time starts a new dump.
+            self.stacks[sample.rank_pid] = [*(s for s in known if s.t == sample.t), sample]
+
+    def forget_before(self, t: float) -> None:
+        """Let the window begin at `t`."""
+        self.began = max(self.began, t)
+        for rank in self.ranks.values():
+            rank.forget_before(t)
+        _forget(self.host, t)
+        for readings in self.devices.values():
+            _forget(readings, t)
+
+
+def _forget(readings: deque[Any], t: float) -> None:
+    while len(readings) > 1 and readings[0].t < t:
+        readings.popleft()
