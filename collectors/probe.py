@@ -75,7 +75,9 @@ class ProbeCollector:
             body = _decode(line)
             version, kind = body["v"], body["type"]
         except (msgspec.DecodeError, KeyError):
-            raise ProtocolError(f"process {self.rank_pid} sent something that is no torchtop message: detached") from None
+            raise ProtocolError(
+                f"process {self.rank_pid} sent something that is no torchtop message: detached"
+            ) from None
         if version != wire.VERSION:
             raise ProtocolError(
                 f"the probe in process {self.rank_pid} speaks wire version {version}, this torchtop speaks "

@@ -64,7 +64,9 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def export(
     target: Target,
-    for_: Annotated[str | None, typer.Option("--for", help="How long to watch; json: 10s, jsonl: until it ends.")] = None,
+    for_: Annotated[
+        str | None, typer.Option("--for", help="How long to watch; json: 10s, jsonl: until it ends.")
+    ] = None,
     every: Annotated[str, typer.Option("--every", help="Time between two lines of jsonl.")] = "1s",
     format_: Annotated[Format, typer.Option("--format", help="One document, or one snapshot a line.")] = Format.json,
     output: Annotated[str | None, typer.Option("-o", "--output", help="Write to this file, not to stdout.")] = None,
@@ -100,7 +102,9 @@ def schema() -> None:
     print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False})
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+)
 def run(command: Annotated[list[str], typer.Argument(help="The command to start, with its arguments.")]) -> None:
     """Start a job with the probe listening, so that attaching needs no ptrace (torchrun children too)."""
     from torchtop.attach.launch import launch

@@ -72,7 +72,7 @@ def _open_for_writing(path: str, lines: bool) -> IO[bytes]:
         if lines:
             return open(path, "wb")
         folder = os.path.dirname(os.path.abspath(path))
-        return tempfile.NamedTemporaryFile(dir=folder, prefix=".torchtop-", suffix=".json", delete=False)  # noqa: SIM115
+        return tempfile.NamedTemporaryFile(dir=folder, prefix=".torchtop-", suffix=".json", delete=False)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; give another file with -o") from None
 

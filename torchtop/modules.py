@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 _WRAPPERS = frozenset(
     ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "OptimizedModule", "CheckpointWrapper")
@@ -10,7 +12,7 @@ _WRAPPERS = frozenset(
 _WRAPPED_AS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 
 
-class Module(NamedTuple):
+class Module(Struct, frozen=True):
     """One module as the probe described it."""
 
     index: int

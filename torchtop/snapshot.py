@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-SCHEMA = "torchtop.snapshot/1"
-
 
 class Host(Struct, frozen=True, kw_only=True):
     """The machine."""
@@ -67,7 +65,9 @@ class Attach(Struct, frozen=True, kw_only=True):
     """How a rank was attached to, and what that cost it."""
 
     method: Annotated[str, Meta(description="ptrace, cooperative or live-agent")]
-    hello_s: Annotated[float | None, Meta(description="s from the first system call on the target to the probe's hello")]
+    hello_s: Annotated[
+        float | None, Meta(description="s from the first system call on the target to the probe's hello")
+    ]
     pause_s: Annotated[float | None, Meta(description="s for which the main thread was stopped; null when it was not")]
 
 
@@ -80,12 +80,17 @@ class Rank(Struct, frozen=True, kw_only=True):
     python: Annotated[str | None, Meta(description="interpreter version")]
     torch: Annotated[str | None, Meta(description="torch version")]
     device: Annotated[str | None, Meta(description="device type of the parameters: cpu, cuda, ...")]
-    state: Annotated[Literal["attached", "outside", "lost"], Meta(description="attached; outside: seen without a probe; lost: it ended or stopped answering")]
+    state: Annotated[
+        Literal["attached", "outside", "lost"],
+        Meta(description="attached; outside: seen without a probe; lost: it ended or stopped answering"),
+    ]
     reason: Annotated[str | None, Meta(description="why it is not attached, or what is being waited for")]
     attach: Annotated[Attach | None, Meta(description="how it was attached to; null without a probe")]
     cpu_share: Annotated[float | None, Meta(description="cores used by the rank itself, mean of the window")]
     workers: Annotated[int | None, Meta(description="its DataLoader worker processes alive at the end of the window")]
-    workers_cpu_share: Annotated[float | None, Meta(description="cores used by its worker processes together, mean of the window")]
+    workers_cpu_share: Annotated[
+        float | None, Meta(description="cores used by its worker processes together, mean of the window")
+    ]
     rss_bytes: Annotated[int | None, Meta(description="bytes of resident memory, latest")]
     threads: Annotated[int | None, Meta(description="threads, latest")]
     read_bytes_per_s: Annotated[float | None, Meta(description="bytes/s read from storage, rank and workers")]
@@ -97,7 +102,10 @@ class Job(Struct, frozen=True, kw_only=True):
 
     id: Annotated[str, Meta(description="stable while the job runs: launcher or rank pid and its start time")]
     command: Annotated[str, Meta(description="command line of the target")]
-    mode: Annotated[Literal["training", "inference", "idle"] | None, Meta(description="what its steps are; idle: none seen; null: no probe to see them")]
+    mode: Annotated[
+        Literal["training", "inference", "idle"] | None,
+        Meta(description="what its steps are; idle: none seen; null: no probe to see them"),
+    ]
     world_size: Annotated[int | None, Meta(description="ranks of the whole job, all machines")]
     ranks: Annotated[tuple[Rank, ...], Meta(description="ranks on this machine")]
     ranks_left_out: Annotated[int, Meta(description="ranks of the job that are not in `ranks`")]
@@ -108,9 +116,13 @@ class Phases(Struct, frozen=True, kw_only=True):
 
     data: Annotated[float | None, Meta(description="s per step blocked in the DataLoader's iterator")]
     transfer: Annotated[float | None, Meta(description="s per step in host-to-device copies")]
-    forward: Annotated[float | None, Meta(description="s per step in root modules, and computing the loss from what they return")]
+    forward: Annotated[
+        float | None, Meta(description="s per step in root modules, and computing the loss from what they return")
+    ]
     backward: Annotated[float | None, Meta(description="s per step in torch.autograd.backward")]
-    optimizer: Annotated[float | None, Meta(description="s per step in Optimizer.step, without forward and backward inside it")]
+    optimizer: Annotated[
+        float | None, Meta(description="s per step in Optimizer.step, without forward and backward inside it")
+    ]
     communication: Annotated[float | None, Meta(description="s per step waiting for collectives that nothing hides")]
     other: Annotated[float | None, Meta(description="s per step in none of the above")]
 
@@ -126,7 +138,9 @@ class Distribution(Struct, frozen=True, kw_only=True):
     p95_s: Annotated[float | None, Meta(description="s, unarmed, excluded ones counted")]
     samples_per_s: Annotated[float | None, Meta(description="samples/s of this rank, over all complete steps")]
     sampled: Annotated[int, Meta(description="armed steps that phases and layers were taken from")]
-    sampled_mean_s: Annotated[float | None, Meta(description="s, mean of the armed steps, less the probe's own time in them")]
+    sampled_mean_s: Annotated[
+        float | None, Meta(description="s, mean of the armed steps, less the probe's own time in them")
+    ]
     phases_s: Annotated[Phases | None, Meta(description="phases of the armed steps")]
 
 
@@ -137,20 +151,30 @@ class Steps(Struct, frozen=True, kw_only=True):
     mean_s: Annotated[float | None, Meta(description="s, mean of unarmed steps that are not excluded")]
     median_s: Annotated[float | None, Meta(description="s, median of the same steps")]
     p95_s: Annotated[float | None, Meta(description="s, 95th percentile of unarmed steps, excluded ones counted")]
-    samples_per_s: Annotated[float | None, Meta(description="samples/s, sum of the attached ranks, over all complete steps")]
+    samples_per_s: Annotated[
+        float | None, Meta(description="samples/s, sum of the attached ranks, over all complete steps")
+    ]
     tokens_per_s: Annotated[float | None, Meta(description="tokens/s, where inputs are (batch, sequence) integers")]
     batch_size: Annotated[float | None, Meta(description="samples per optimizer step and rank, mean")]
     micro_batch_size: Annotated[int | None, Meta(description="samples per forward, latest")]
     micro_steps: Annotated[float | None, Meta(description="backward passes per optimizer step, mean")]
-    loss: Annotated[float | None, Meta(description="latest sampled loss, as given to backward; the GradScaler's factor removed")]
+    loss: Annotated[
+        float | None, Meta(description="latest sampled loss, as given to backward; the GradScaler's factor removed")
+    ]
     loss_finite: Annotated[bool | None, Meta(description="false when the latest sampled loss was NaN or infinite")]
     excluded: Annotated[dict[str, int], Meta(description="steps kept out of mean and median, by reason")]
     sampled: Annotated[int, Meta(description="armed steps that phases and layers were taken from")]
-    sampled_mean_s: Annotated[float | None, Meta(description="s, mean of the armed steps, less the probe's own time in them")]
+    sampled_mean_s: Annotated[
+        float | None, Meta(description="s, mean of the armed steps, less the probe's own time in them")
+    ]
     phases_s: Annotated[Phases | None, Meta(description="phases of the armed steps; null when none was armed")]
-    host_phases_s: Annotated[Phases | None, Meta(description="the same phases by the host's clock; null on CPU, where they are the same")]
+    host_phases_s: Annotated[
+        Phases | None, Meta(description="the same phases by the host's clock; null on CPU, where they are the same")
+    ]
     phase_reasons: Annotated[dict[str, str], Meta(description="phase -> why it is null")]
-    overlapped_communication_s: Annotated[float | None, Meta(description="s per step of collectives hidden behind compute")]
+    overlapped_communication_s: Annotated[
+        float | None, Meta(description="s per step of collectives hidden behind compute")
+    ]
     by_rank: Annotated[tuple[Distribution, ...], Meta(description="one entry for each attached rank")]
 
 
@@ -165,13 +189,20 @@ class Layer(Struct, frozen=True, kw_only=True):
     backward_s: Annotated[float | None, Meta(description="s per step, children included")]
     self_forward_s: Annotated[float | None, Meta(description="s per step, children excluded")]
     self_backward_s: Annotated[float | None, Meta(description="s per step, children excluded")]
-    recompute_s: Annotated[float | None, Meta(description="s per step of forward done again in backward (checkpointing); null when none")]
+    recompute_s: Annotated[
+        float | None, Meta(description="s per step of forward done again in backward (checkpointing); null when none")
+    ]
     share: Annotated[float | None, Meta(description="0..1, self forward + self backward, of sampled_mean_s")]
     parameters: Annotated[int, Meta(description="parameters of the module itself, children excluded")]
     parameter_bytes: Annotated[int, Meta(description="bytes of those parameters")]
-    activation_bytes: Annotated[int | None, Meta(description="bytes per step of outputs that require grad, of leaf modules")]
+    activation_bytes: Annotated[
+        int | None, Meta(description="bytes per step of outputs that require grad, of leaf modules")
+    ]
     output_shape: Annotated[tuple[int, ...] | None, Meta(description="shape of the first output tensor, latest")]
-    flops: Annotated[float | None, Meta(description="floating-point operations of the forward per step; null for types without a formula")]
+    flops: Annotated[
+        float | None,
+        Meta(description="floating-point operations of the forward per step; null for types without a formula"),
+    ]
     dtype: Annotated[str | None, Meta(description="dtype of the first output tensor")]
 
 
@@ -185,8 +216,12 @@ class Memory(Struct, frozen=True, kw_only=True):
     other_bytes: Annotated[int | None, Meta(description="bytes in use that are none of the above")]
     used_bytes: Annotated[int | None, Meta(description="bytes in use: resident memory on CPU, allocated on CUDA")]
     reserved_bytes: Annotated[int | None, Meta(description="bytes reserved by the CUDA allocator")]
-    peak_bytes: Annotated[int | None, Meta(description="bytes, highest reading in the window; the allocator's peak on CUDA")]
-    limit_bytes: Annotated[int | None, Meta(description="bytes: device memory, or the smaller of cgroup limit and physical memory")]
+    peak_bytes: Annotated[
+        int | None, Meta(description="bytes, highest reading in the window; the allocator's peak on CUDA")
+    ]
+    limit_bytes: Annotated[
+        int | None, Meta(description="bytes: device memory, or the smaller of cgroup limit and physical memory")
+    ]
     reasons: Annotated[dict[str, str], Meta(description="field -> why it is null")]
 
 
@@ -251,7 +286,9 @@ class CollectorHealth(Struct, frozen=True, kw_only=True):
 class ProbeHealth(Struct, frozen=True, kw_only=True):
     """What watching costs the target: of the rank that pays most."""
 
-    cost_share: Annotated[float | None, Meta(description="0..1 of step time spent in the probe, measured by the probe itself")]
+    cost_share: Annotated[
+        float | None, Meta(description="0..1 of step time spent in the probe, measured by the probe itself")
+    ]
     sampled_steps: Annotated[int, Meta(description="steps armed since attach")]
     every: Annotated[int | None, Meta(description="one step in this many is armed; adapts to the budget")]
     dropped: Annotated[int, Meta(description="messages or events dropped by full queues")]
@@ -279,7 +316,9 @@ class Health(Struct, frozen=True, kw_only=True):
 class Snapshot(Struct, frozen=True, kw_only=True):
     """Everything torchtop knows about one job over one window."""
 
-    schema: Annotated[Literal["torchtop.snapshot/1"], Meta(description="name and major version of this format")] = SCHEMA
+    schema: Annotated[Literal["torchtop.snapshot/1"], Meta(description="name and major version of this format")] = (
+        "torchtop.snapshot/1"
+    )
     version: Annotated[str, Meta(description="version of torchtop that wrote it")]
     taken: Annotated[str, Meta(description="RFC 3339 wall time at the end of the window")]
     window_s: Annotated[float, Meta(description="s watched; means and counts are over this window")]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, median
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from torchtop.probe import wire
 from torchtop.snapshot import Phases
@@ -16,7 +17,7 @@ _USUAL = 0.5  # share of steps: a tag on more of them than this is how this loop
 _FAVOURED = (wire.SKIPPED, wire.COMPILED, wire.VALIDATION, wire.CHECKPOINT, wire.FIRST_OF_EPOCH)
 
 
-class StepStatistics(NamedTuple):
+class StepStatistics(Struct, frozen=True):
     """See snapshot.Distribution and snapshot.Steps for the meaning of each."""
 
     count: int

@@ -99,7 +99,8 @@ class RankWindow:
         if body["batch"] is not None:
             tokens = body["tokens"]
             self.batch = Batch(body["batch"] * scale, body["micro_batch"], tokens * scale if tokens else None)
-        cost = Cost(*body["cost_s"], body["calls"], body["taps"])
+        forward_s, backward_s = body["cost_s"]
+        cost = Cost(forward_s, backward_s, body["calls"], body["taps"])
         span = (body["t0"], body["t1"])
         self.armed.append(account(times, codes, span, body["loss_s"], cost, self.tree))
 

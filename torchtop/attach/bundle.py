@@ -1,8 +1,8 @@
 """The probe's source as one blob for one target: code objects where pyc magic agrees, else source in short pieces."""
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import importlib.util
 import marshal
@@ -30,6 +30,7 @@ MODULES = (
     "watch.facts",
     "watch.watch",
     "client",
+    "teller",
     "agent",
 )
 PIECE_LINES = 200  # compile() of a piece holds the target's GIL: 200 lines take about 3 ms
@@ -57,7 +58,8 @@ def _source(name: str) -> str:
 
 def _compiled(source: str, name: str) -> CodeType:
     # optimize=2 drops docstrings: a third of the bytes that the target has to hold.
-    return compile(source, f"<{name}>", "exec", __future__.annotations.compiler_flag, True, optimize=2)
+    code: CodeType = compile(source, f"<{name}>", "exec", __future__.annotations.compiler_flag, True, optimize=2)
+    return code
 
 
 def pieces(source: str) -> tuple[str, ...]:

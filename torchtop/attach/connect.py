@@ -47,9 +47,7 @@ def attach(pid: int, timeout_s: float = 10.0, given_up: Callable[[], bool] = lam
     return _started(pid, channel, "ptrace", began, injection.pause_s)
 
 
-def _await_connector(
-    meeting: Meeting, injection: Injection, deadline: float, given_up: Callable[[], bool]
-) -> Channel:
+def _await_connector(meeting: Meeting, injection: Injection, deadline: float, given_up: Callable[[], bool]) -> Channel:
     """Wait for the target to reach a safe point and open its socket."""
     try:
         while time.monotonic() < deadline and not given_up():
@@ -84,4 +82,3 @@ def _started(pid: int, channel: Channel, method: str, began: float, pause_s: flo
         code = bundle.build(channel.magic)
         channel.socket.sendall(b"%d\n" % len(code) + code)
     return Connection(pid, channel, method, time.monotonic() - began, pause_s)
-

@@ -67,7 +67,9 @@ def _by_command(part: str) -> int:
         raise NoTarget(f"no PyTorch process has {part!r} in its command line: `torchtop ps` lists the jobs")
     if len(jobs) > 1:
         listed = ", ".join(str(pid) for pid in jobs.values())
-        raise UsageError(f"{part!r} is in the command line of several jobs (processes {listed}): give one of these PIDs")
+        raise UsageError(
+            f"{part!r} is in the command line of several jobs (processes {listed}): give one of these PIDs"
+        )
     return next(iter(jobs.values()))
 
 

@@ -1,6 +1,6 @@
 """First code to run after the connector: makes the probe's modules out of the bundle and starts the agent.
 
-Runs as plain globals of one `exec` with `bundle`, `listener`, `client`, `path` and `tokens` given by the connector,
+Runs as plain globals of one `exec` with `bundle`, `listener`, `client` and `tokens` given by the connector,
 on its raw thread. `bundle` is (this, ((module name, (piece, ...)), ...)); a piece is a code object or source text.
 """
 
@@ -36,7 +36,7 @@ def _say(error):
     import json
 
     try:
-        reason = "%s: %s" % (type(error).__name__, error)
+        reason = f"{type(error).__name__}: {error}"
         client.sendall(json.dumps({"v": 1, "type": "bye", "error": reason}).encode() + b"\n")  # noqa: F821
     except OSError:
         pass  # nobody is there to be told
@@ -45,7 +45,7 @@ def _say(error):
 if "_torchtop" not in sys.modules:
     try:
         _load(bundle[1])  # noqa: F821
-        sys.modules["_torchtop.agent"].serve(listener, client, path, tokens)  # noqa: F821
+        sys.modules["_torchtop.agent"].serve(listener, client, tokens)  # noqa: F821
     except BaseException as error:
         _say(error)
     finally:

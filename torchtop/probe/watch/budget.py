@@ -26,6 +26,11 @@ class Budget:
         self.cost_s = 0.0
         self.watched_s = 0.0
 
+    def fix(self, every):
+        """Arm one step in `every`, whatever it costs; None to follow the budget again."""
+        self.fixed = every
+        self.every = every or max(self.every, FEWEST)
+
     def cost_of(self, marks):
         """(s in forward, s in backward) that the armed step behind `marks` took longer than it would have, by our account."""
         return marks.spent_s * (1 + _AROUND), marks.taps * _NODE_CALL_S
@@ -52,4 +57,3 @@ class Budget:
     def cost_share(self):
         """Share of watched time that went into the probe, None before the first step."""
         return self.cost_s / self.watched_s if self.watched_s else None
-

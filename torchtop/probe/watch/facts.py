@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 
@@ -59,13 +60,18 @@ def model_facts(torch, roots):
 
 def optimizer_facts(optimizer):
     """Class and plain settings of an optimizer; tensors among them are left out, not read."""
-    plain = {k: v for k, v in optimizer.defaults.items() if isinstance(v, (bool, int, float, str)) or v is None}
+    defaults = optimizer.defaults.items()
+    plain = {k: v for k, v in defaults if v is None or isinstance(v, str) or _is_finite_number(v)}
     return {
         "class": type(optimizer).__name__,
         "groups": len(optimizer.param_groups),
         "parameters": sum(len(group["params"]) for group in optimizer.param_groups),
-        "defaults": {k: v for k, v in plain.items() if v == v and v not in (float("inf"), float("-inf"))},
+        "defaults": plain,
     }
+
+
+def _is_finite_number(value):
+    return isinstance(value, (bool, int, float)) and math.isfinite(value)
 
 
 def memory_made_of(optimizers):

@@ -70,4 +70,3 @@ class Hook:
             del self._hooks[self._key]
         self._key = None
         return True
-

@@ -13,7 +13,7 @@ class LossCell:
         self._cell = None
         self._event = None
         self._factor = None
-        self._scaled = False
+        self.scaled = False
         self._fresh = False
 
     def copy(self, loss, scale):
@@ -30,8 +30,8 @@ class LossCell:
                 # The loss's own dtype: a conversion on the way from a device would make the copy wait.
                 self._cell = torch.zeros((), dtype=loss.dtype, pin_memory=on_cuda)
             self._cell.copy_(loss.detach().reshape(()), non_blocking=True)
-            self._scaled = scale is not None
-            if self._scaled:
+            self.scaled = scale is not None
+            if self.scaled:
                 if self._factor is None:
                     self._factor = torch.ones((), dtype=scale.dtype, pin_memory=on_cuda)
                 self._factor.copy_(scale.detach().reshape(()), non_blocking=True)
@@ -46,5 +46,5 @@ class LossCell:
         if not self._fresh or (self._event is not None and not self._event.query()):
             return None
         self._fresh = False
-        value = float(self._cell) / (float(self._factor) if self._scaled else 1.0)
+        value = float(self._cell) / (float(self._factor) if self.scaled else 1.0)
         return (value, True) if math.isfinite(value) else (None, False)

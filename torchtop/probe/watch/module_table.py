@@ -86,4 +86,3 @@ def _flops_per_output(module):
             size *= extent
         return 2 * size * module.in_channels // module.groups
     return None
-

@@ -60,11 +60,11 @@ class RootCall:
     def _look(self, module, _args):
         if self._compiling() or self._found is not None or not self._watch.on:
             return
-        frame = sys._getframe(2)
+        frame = sys._getframe(1)
         inside = 0
         while frame is not None and inside < 2:
-            # Ours is called by _call_impl of `module` (through a nested function on some versions).
-            if frame.f_code.co_name == "_wrapped_call_impl" and frame.f_code.co_filename == self._module_file.__file__:
+            # One such frame is the call of `module` itself, a second one somebody above it.
+            if frame.f_code.co_name == "_call_impl" and frame.f_code.co_filename == self._module_file.__file__:
                 inside += 1
             frame = frame.f_back
         if inside < 2:

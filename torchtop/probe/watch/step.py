@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 
-from ..wire import ARMED, COMPILED, SKIPPED, VALIDATION
+from ..wire import ARMED, COMPILED, SKIPPED
 from .mark import Marks
 
 _KEEP = 4096  # steps between two visits of the agent; older ones are dropped and counted
@@ -108,7 +108,7 @@ class StepClock:
         marks = self.marks
         if marks is not None:
             self._flags |= ARMED
-            self._finish(marks, now)
+            self._finish(marks)
         if self._last is not None:
             step_s = now - self._last
             frames = self._compiled_frames()
@@ -118,7 +118,16 @@ class StepClock:
             if len(self._rows) == _KEEP:
                 self.dropped += 1
             self._rows.append(
-                (now, step_s, self._flags, self._micro, self._samples, self._data_s, self._backward_s, self._optimizer_s)
+                (
+                    now,
+                    step_s,
+                    self._flags,
+                    self._micro,
+                    self._samples,
+                    self._data_s,
+                    self._backward_s,
+                    self._optimizer_s,
+                )
             )
             self.begun += 1
             self._budget.any_step(step_s)
@@ -145,12 +154,10 @@ class StepClock:
             self._disarm()
             self._until_armed = 2
 
-    def _finish(self, marks, now):
+    def _finish(self, marks):
         self.marks = None
         marks.close()
         self._disarm()
-        if marks.eval_roots and not marks.grad_roots:
-            self._flags |= VALIDATION
 
     # The agent's side
 

@@ -9,7 +9,6 @@ import weakref
 from ..wire import OPTIMIZER_BEGIN, OPTIMIZER_END
 from . import facts
 from .backward import patch_backward, patch_scaler, patch_tags
-from .budget import Budget
 from .device import cuda_timeline
 from .forward import make_hooks
 from .hookdict import Hook
@@ -27,7 +26,7 @@ _MEMORY_S = 30.0  # s between two looks at what memory is made of
 class Watch:
     """Hooks and patches in `torch`, one flag that makes all of them inert, and what they have seen."""
 
-    def __init__(self, torch):
+    def __init__(self, torch, budget):
         self.torch = torch
         self.on = False
         self.errors = 0
@@ -36,7 +35,7 @@ class Watch:
         self.scaler = None
         self.optimizers = {}
         self.memory = None
-        self.budget = Budget()
+        self.budget = budget
         self.table = ModuleTable()
         self.roots = {}
         self.loss = LossCell(torch)
@@ -48,7 +47,7 @@ class Watch:
         self._forward_hooks = []
         self._patches = []
         self._step_hooks = []
-        self._root_call = RootCall(torch, self)
+        self.root_call = RootCall(torch, self)
 
     # Putting in and taking out: agent thread
 
@@ -65,7 +64,8 @@ class Watch:
                 Hook(optimizer._global_optimizer_post_hooks, self._after_step, "optimizer post hook", *where),
             ]
             self.on = True
-        return all([hook.add() for hook in self._step_hooks])
+        added = [hook.add() for hook in self._step_hooks]
+        return all(added)
 
     def silence(self):
         """Make everything inert at once; removal may follow when it is safe."""
@@ -80,21 +80,21 @@ class Watch:
         What the program has wrapped meanwhile stays, passing through, and is listed in `left_behind`.
         """
         self.silence()
-        removed = all([hook.remove() for hook in [*self._forward_hooks, *self._step_hooks]])
-        left = self._root_call.stop()
-        left += [patch.label for patch in reversed(self._patches) if not patch.undo()]
-        self.left_behind = left + [hook.label for hook in self._step_hooks if not hook.remove()]
-        return removed
+        hooks = [*self._forward_hooks, *self._step_hooks]
+        waiting = [hook.label for hook in hooks if not hook.remove()]
+        wrapped = [patch.label for patch in reversed(self._patches) if not patch.undo()]
+        self.left_behind = [*self.root_call.stop(), *wrapped, *waiting]
+        return not waiting
 
     def tick(self):
         """Look for a loop without an optimizer once it is clear that none steps."""
         if self.on and not self.optimizers:
-            self._root_call.tick()
+            self.root_call.tick()
             idle = time.monotonic() - self._began > _SEEK_ROOT_S and not self.clock.begun
             if idle and not self.clock.backward_seen and not facts.compiled_frames():
-                self._root_call.seek()
-        elif self._root_call.active:
-            self._root_call.stop()
+                self.root_call.seek()
+        elif self.root_call.active:
+            self.root_call.stop()
 
     # Hooks: training thread
 
@@ -126,7 +126,7 @@ class Watch:
     def root_called(self, ident, now):
         """The root of a loop without an optimizer is called."""
         try:
-            if not self.optimizers and self._root_call.accept(ident, now):
+            if not self.optimizers and self.root_call.accept(ident, now):
                 self.clock.boundary(now)
         except Exception:
             self.errors += 1

@@ -1,0 +1,190 @@
+"""What the agent tells its clients: steps, marks, modules, facts, memory, health. Raw as it is: the monitor computes."""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+import struct
+import sys
+import time
+
+from . import wire
+from .watch import facts
+
+_PART = 30_000  # marks in one message: 16 bytes each, in base64, stay under the limit of a line
+_PAUSE_S = 0.0005  # s for which the GIL is given away between pieces of work
+_FACTS_S = 2.0  # s between two looks at settings that may change
+_SHAPES = 5_000  # modules whose output shape goes into one message
+
+
+class Teller:
+    """Turns what the watch has seen into messages; `send(kind, body)` goes to every client."""
+
+    def __init__(self, send):
+        self._send = send
+        self._modules = {}
+        self._described = 0
+        self._facts = {}
+        self._facts_due = 0.0
+        self._model = {}
+        self._model_roots = 0
+        self._memory = None
+        self.errors = 0
+        self.dropped = 0
+
+    def hello(self):
+        """Who we are."""
+        torch = sys.modules.get("torch")
+        return {
+            "pid": os.getpid(),
+            "uid": os.geteuid(),
+            "python": python_version(),
+            "torch": str(torch.__version__) if torch is not None else None,
+            "t": time.monotonic(),
+        }
+
+    def known(self):
+        """(kind, body) of all that a client who comes later has missed and needs."""
+        messages = [(wire.MODULES, body) for body in self._modules.values()]
+        if self._facts:
+            messages.append((wire.FACTS, {"facts": self._facts}))
+        if self._memory:
+            messages.append((wire.MEMORY, self._memory))
+        return messages
+
+    def tell(self, watch):
+        """Everything new since the last call. Runs on the agent thread, in pieces."""
+        if watch is None:
+            if not self._facts:
+                self._facts = facts.process_facts(None)
+                self._send(wire.FACTS, {"facts": self._facts})
+            return
+        rows, closed = watch.clock.take()
+        if rows:
+            self._send(wire.STEP, {"rows": [[_finite(value) for value in row] for row in rows]})
+        for marks in closed:
+            self._tell_modules(watch, marks)
+            self._tell_marks(watch, marks)
+        if watch.timeline is not None:
+            self._tell_device_times(watch.timeline)
+        loss = watch.loss.read()
+        if loss is not None:
+            self._send(wire.LAYERS, {"loss": loss[0], "loss_finite": loss[1]})
+        if watch.memory is not self._memory:
+            self._memory = watch.memory
+            self._send(wire.MEMORY, self._memory)
+        now = time.monotonic()
+        if now >= self._facts_due or closed and not self._model:
+            self._facts_due = now + _FACTS_S
+            self._tell_facts(watch)
+
+    def _tell_marks(self, watch, marks):
+        began, ended, number, optimizers = marks.step
+        count = min(len(marks.times), len(marks.codes))
+        parts = max(1, -(-count // _PART))
+        for part in range(parts):
+            cut = slice(part * _PART, min((part + 1) * _PART, count))
+            body = {"step": number, "part": part, "parts": parts}
+            body["times"] = base64.b64encode(marks.times[cut].tobytes()).decode()
+            body["codes"] = base64.b64encode(marks.codes[cut].tobytes()).decode()
+            if part == parts - 1:
+                body.update(
+                    t0=began,
+                    t1=ended,
+                    cost_s=watch.budget.cost_of(marks),
+                    calls=marks.calls,
+                    taps=marks.taps,
+                    loss_s=marks.loss_s,
+                    optimizers=optimizers,
+                    batch=marks.batch,
+                    micro_batch=marks.micro_batch,
+                    tokens=marks.tokens,
+                    training=bool(marks.grad_roots),
+                    evaluating=bool(marks.eval_roots),
+                    dropped=marks.dropped,
+                )
+                if marks.shapes is not None:
+                    body["shapes"] = [[index, *known] for index, known in list(marks.shapes.items())[:_SHAPES]]
+            self._send(wire.LAYERS, body)
+            time.sleep(_PAUSE_S)
+        self.errors += marks.errors
+        self.dropped += marks.dropped
+
+    def _tell_device_times(self, timeline):
+        for step, times in timeline.collect():
+            body = {"step": step, "device_times": _pack("d", [t for _, t in times])}
+            body["positions"] = _pack("q", [position for position, _ in times])
+            self._send(wire.LAYERS, body)
+
+    def _tell_modules(self, watch, marks):
+        table = watch.table
+        new = [root for root in marks.roots if root not in self._modules]
+        if not new and self._described == len(table):
+            return
+        try:
+            rows = table.describe(new or list(self._modules))
+        except RuntimeError:
+            return  # the program was changing its modules just now: with the next armed step
+        self._described = len(table)
+        for root in {row[1] for row in rows} | set(new):
+            module = table.module(root) if root >= 0 else None
+            body = {
+                "root": root,
+                "class": None if module is None else type(module).__name__,
+                "parameters": None if module is None else table.parameters_in(root),
+                "rows": [row for row in rows if row[1] == root],
+            }
+            earlier = self._modules.get(root)
+            self._modules[root] = dict(body, rows=earlier["rows"] + body["rows"]) if earlier else body
+            self._send(wire.MODULES, body)
+
+    def _tell_facts(self, watch):
+        known = facts.process_facts(watch.torch)
+        if watch.loader is not None:
+            known["loader"] = watch.loader
+        alive = [optimizer for optimizer in (ref() for ref in list(watch.optimizers.values())) if optimizer is not None]
+        known["optimizers"] = [facts.optimizer_facts(optimizer) for optimizer in alive]
+        known["grad_scaler"] = watch.loss.scaled
+        roots = [watch.table.module(index) for index in self._modules if index >= 0]
+        if len(roots) != self._model_roots:
+            self._model_roots = len(roots)
+            self._model = facts.model_facts(watch.torch, [root for root in roots if root is not None])
+        known.update(self._model)
+        if known != self._facts:
+            self._facts = known
+            self._send(wire.FACTS, {"facts": known})
+
+    def health(self, watch, client_drops, agent_errors, last_error, hooked):
+        """Body of a `health` message."""
+        body = {
+            "errors": self.errors + agent_errors + (watch.errors if watch is not None else 0),
+            "last_error": last_error,
+            "dropped": self.dropped + client_drops,
+            "left_behind": list(watch.left_behind) if watch is not None else [],
+            "hooked": hooked,
+            "t": time.monotonic(),
+        }
+        if watch is not None:
+            body.update(
+                cost_share=watch.budget.cost_share(),
+                sampled_steps=watch.budget.armed,
+                every=watch.budget.every,
+                step_rows_dropped=watch.clock.dropped,
+                compiled=bool(facts.compiled_frames()),
+                root_calls=watch.root_call.active,
+            )
+        return body
+
+
+def python_version():
+    """ "3.11.7"."""
+    return ".".join(str(part) for part in sys.version_info[:3])
+
+
+def _finite(value):
+    return value if value is None or math.isfinite(value) else None
+
+
+def _pack(kind, values):
+    return base64.b64encode(struct.pack("%d%s" % (len(values), kind), *values)).decode()
