@@ -142,6 +142,8 @@ def _steps(window: Window, by_rank: Sequence[Distribution], slow: RankWindow | N
         host_phases_s=None,
         phase_reasons=reasons,
         overlapped_communication_s=None,
+        began=slow.steps[0].t_end - slow.steps[0].step_s if slow is not None and slow.steps else None,
+        ended=slow.steps[-1].t_end if slow is not None and slow.steps else None,
         by_rank=tuple(by_rank),
     )
 

@@ -175,6 +175,12 @@ class Steps(Struct, frozen=True, kw_only=True):
     overlapped_communication_s: Annotated[
         float | None, Meta(description="s per step of collectives hidden behind compute")
     ]
+    began: Annotated[
+        float | None, Meta(description="s, CLOCK_MONOTONIC of the machine, when the first complete step began")
+    ]
+    ended: Annotated[
+        float | None, Meta(description="s, CLOCK_MONOTONIC of the machine, when the last complete step ended")
+    ]
     by_rank: Annotated[tuple[Distribution, ...], Meta(description="one entry for each attached rank")]
 
 

@@ -40,6 +40,7 @@ class StepClock:
         self._anchor = None
         self._posts = {}
         self._cycle = set()
+        self._stepped = False
         self._reset()
 
     def _reset(self):
@@ -82,6 +83,7 @@ class StepClock:
 
     def optimizer_stepped(self, key, now):
         """The post-step hook of optimizer `key` (its id): a boundary if it is the anchor."""
+        self._stepped = True
         self._cycle.add(key)
         self._posts[key] = self._posts.get(key, 0) + 1
         if self._anchor is None:
@@ -98,7 +100,8 @@ class StepClock:
 
     def scaler_updated(self, now):
         """GradScaler.update: when no optimizer stepped, it left the step out, and the iteration is a step all the same."""
-        if not self._cycle and self._last is not None:
+        stepped, self._stepped = self._stepped, False
+        if not stepped and self._last is not None:
             self._flags |= SKIPPED
             self.boundary(now)
 

@@ -1,0 +1,68 @@
+# Everything needs only make and a python3 >= 3.10; each target makes .venv and installs into it what it lacks.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --disable-pip-version-check
+TORCH := torch==2.13.0
+
+# python3.11 is what attaching to torch is tested with. A pyenv shim may be on the PATH and not work: so it is run.
+WORKS := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))
+FOUND = $(shell for python in python3.11 python3 python3.12 python3.13 python3.10; do \
+	$$python -c '$(WORKS)' 2>/dev/null && echo $$python && break; done)
+PYTHON ?= $(or $(FOUND),$(error no Python >= 3.10 with venv and pip was found (Debian, Ubuntu: apt install python3-venv)))
+
+# With libgomp's default, spinning, one other busy process makes a training step many times slower.
+test hygiene torture bench: export OMP_WAIT_POLICY := passive
+test hygiene torture bench: export OMP_NUM_THREADS := 1
+
+.PHONY: help demo test check lint hygiene torture bench clean
+.DELETE_ON_ERROR:
+
+help: ## list these targets
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.demo ## start a small training job and show what it does
+	$(VENV)/bin/torchtop demo
+
+test: lint ## lint, types, all tests
+	$(PY) -m pytest -q --durations=15
+
+check: lint hygiene ## lint, types, import rules; seconds
+lint: $(VENV)/.test
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+hygiene: $(VENV)/.test
+	$(PY) -m pytest -q tests/test_hygiene.py
+
+torture: $(VENV)/.test ## 1,000 attach-detach cycles against torch
+	$(PY) benchmarks/torture.py
+
+bench: $(VENV)/.test ## what watching and attaching cost
+	$(PY) benchmarks/startup.py
+	$(PY) benchmarks/overhead.py
+	$(PY) benchmarks/attach.py
+
+clean: ## remove .venv and everything else that was made here
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: touched only after all before went well, so a failed install is tried again.
+
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# First and by itself: whatever else names torch then finds this build already there.
+$(VENV)/.torch: $(VENV)/.venv
+	$(PIP) $(TORCH) numpy
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.torch pyproject.toml
+	$(PIP) -e ".[test]"
+	@touch $@
