@@ -29,6 +29,7 @@ else:
 ROOT = Path(__file__).parents[1]
 SIDES = ("advisor", "collectors", "tui")
 PROBE = ROOT / "torchtop/probe"
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 # Not sent in the bundle: the connector is injected before it, the loader is its first entry.
 NOT_BUNDLED = {"boot", "connector"}
 
@@ -53,7 +54,13 @@ FILES = {
     for path in folder.glob("*.py")
 }
 PROBE_FILES = {name: path for name, path in FILES.items() if path.is_relative_to(PROBE)}
+# What runs in a user's process: the probe, and the two ways in which a job may ask for it.
+IN_TARGET = {
+    **PROBE_FILES,
+    **{name: FILES[name] for name in ("torchtop.listen", "torchtop.attach.site.sitecustomize")},
+}
 each_probe_file = pytest.mark.parametrize("path", PROBE_FILES.values(), ids=PROBE_FILES)
+each_file_in_target = pytest.mark.parametrize("path", IN_TARGET.values(), ids=IN_TARGET)
 
 
 def imports(name: str, tree: ast.AST) -> set[str]:
@@ -101,13 +108,14 @@ def test_a_command_loads_nothing_heavy(command: str, code: int) -> None:
 
 
 def test_torch_is_imported_by_the_demos_only() -> None:
+    assert "torchtop.demo.transformer" in importers("torch")
     assert {name for name in importers("torch") if not inside(name, "torchtop.demo")} == set()
 
 
 def test_the_probe_imports_only_the_standard_library_and_itself() -> None:
     """Not even torch, which it takes from sys.modules: an import could load what the job itself never would."""
     allowed = {*sys.stdlib_module_names, "torchtop"}
-    for name, path in PROBE_FILES.items():
+    for name, path in IN_TARGET.items():
         tree = ast.parse(path.read_text())
         strangers = {found for found in imports(name, tree) if found.split(".")[0] not in allowed}
         assert strangers == set(), name
@@ -130,12 +138,12 @@ def test_sides_do_not_import_one_another(side: str) -> None:
     assert importers(f"torchtop.{side}") & others == set()
 
 
-@each_probe_file
+@each_file_in_target
 def test_probe_code_is_python_3_9(path: Path) -> None:
     ast.parse(path.read_text(), feature_version=(3, 9))
 
 
-@each_probe_file
+@each_file_in_target
 def test_probe_code_has_nothing_forbidden(path: Path) -> None:
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
@@ -182,13 +190,19 @@ def test_the_bundle_is_in_the_order_of_imports() -> None:
 
 
 def test_packages_are_those_of_the_tree() -> None:
-    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    with_code = {path.parent for path in FILES.values()}
-    assert {folder for folder in with_code if not (folder / "__init__.py").exists()} == set()
-    assert sorted(setuptools["packages"]) == sorted(module_name(folder / "__init__.py") for folder in with_code)
+    packages = {module_name(path) for path in FILES.values() if path.name == "__init__.py"}
+    assert sorted(SETUPTOOLS["packages"]) == sorted(packages)
     for side in SIDES:
-        assert setuptools["package-dir"][f"torchtop.{side}"] == side
+        assert SETUPTOOLS["package-dir"][f"torchtop.{side}"] == side
         assert os.readlink(ROOT / "torchtop" / side) == f"../{side}"
+
+
+def test_every_file_is_installed() -> None:
+    """Code in a folder that is no package has to be named as data of the package above it."""
+    for path in FILES.values():
+        package = next(folder for folder in path.parents if (folder / "__init__.py").exists())
+        data = SETUPTOOLS["package-data"].get(module_name(package / "__init__.py"), [])
+        assert path.parent == package or any(path in package.glob(pattern) for pattern in data), path
 
 
 @pytest.mark.parametrize("module", [snapshot, record], ids=["snapshot", "record"])

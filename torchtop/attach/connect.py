@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from torchtop.attach import bundle, payload, rendezvous
-from torchtop.attach.inject import Injection, check_state, inject
+from torchtop.attach.inject import Injection, check_state, inject, wake_from_lock
 from torchtop.attach.rendezvous import Channel, Meeting
 from torchtop.errors import AttachError, NothingMeasured
 
 _POLL_S = 0.0007  # s between two looks for the socket; a look costs about 30 us
 _EXPIRY_MARGIN_S = 1.0  # s that the payload lives longer than we wait, so that it is never cancelled by being late
+_LOCK_S = 0.3  # s without a safe point after which a main thread that waits for a lock is woken to see to it
 
 
 class Connection(NamedTuple):
@@ -49,6 +50,7 @@ def attach(pid: int, timeout_s: float = 10.0, given_up: Callable[[], bool] = lam
 
 def _await_connector(meeting: Meeting, injection: Injection, deadline: float, given_up: Callable[[], bool]) -> Channel:
     """Wait for the target to reach a safe point and open its socket."""
+    wake_at = time.monotonic() + _LOCK_S
     try:
         while time.monotonic() < deadline and not given_up():
             sock = rendezvous.connect(meeting)
@@ -56,6 +58,9 @@ def _await_connector(meeting: Meeting, injection: Injection, deadline: float, gi
                 return rendezvous.shake_hands(sock, meeting)
             time.sleep(_POLL_S)
             check_state(meeting.pid)
+            if time.monotonic() > wake_at:
+                wake_from_lock(meeting.pid)
+                wake_at += _LOCK_S
     except BaseException:
         _cancel(injection)
         raise

@@ -28,6 +28,7 @@ _REFUSED_STATES = {
     "X": "it has ended",
     "D": "its main thread is in uninterruptible sleep (disk or driver): try again when it has left it",
 }
+_FUTEX = "202 "  # how /proc/PID/syscall begins in a futex wait
 _LIBC = re.compile(r"/(libc[.-][^/]*|ld-[^/]*)$")
 
 
@@ -163,6 +164,21 @@ def inject(pid: int, payload: bytes) -> Injection:
         raise AttachError(
             f"the main thread of process {pid} could not be stopped in 2 s; it runs on untouched"
         ) from None
+
+
+def wake_from_lock(pid: int) -> bool:
+    """Have a main thread that waits for a lock look at its pending calls; True if it was waiting for one.
+
+    A main thread in `Thread.join` or `Event.wait` runs no bytecode, but CPython looks at pending calls whenever such
+    a wait is interrupted (acquire_timed in _threadmodule.c), then goes on waiting.
+    """
+    try:
+        if not (proc.PROC / str(pid) / "syscall").read_text().startswith(_FUTEX):
+            return False
+        with stopped(pid, pid) as thread:
+            return thread.end_futex_wait()
+    except (OSError, CallTimeout):
+        return False  # gone, or not to be had: the wait for a safe point goes on and has its own end
 
 
 def permission_sentence(pid: int, error: OSError) -> str:

@@ -33,7 +33,9 @@ _SYNCHRONOUS = (signal.SIGTRAP, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, si
 # A blocked synchronous signal is forced by the kernel with its handler reset to default: it would outlive us.
 _MASK_ALL_BUT_SYNCHRONOUS = ((1 << 64) - 1) & ~sum(1 << (number - 1) for number in _SYNCHRONOUS)
 
-_SYS_MMAP, _SYS_MUNMAP = 9, 11
+_SYS_MMAP, _SYS_MUNMAP, _SYS_FUTEX = 9, 11, 202
+_FUTEX_WAIT, _FUTEX_WAIT_BITSET = 0, 9
+_RESTARTS = (-512, -513, -514, -516)  # ERESTARTSYS, -NOINTR, -NOHAND, _RESTARTBLOCK of linux/errno.h
 _NO_SYSCALL = (1 << 64) - 1  # orig_rax: nothing to restart
 _RED_ZONE = 128  # bytes below the stack pointer that a leaf function may be using (System V ABI 3.2.2)
 
@@ -98,6 +100,21 @@ class StoppedThread:
         """Number of the system call that the stop interrupted, None when the thread was computing."""
         number = ctypes.c_longlong(self._saved.orig_rax).value
         return number if number >= 0 else None
+
+    def end_futex_wait(self) -> bool:
+        """Let the futex wait that was interrupted return EINTR instead of being restarted; False if it was none.
+
+        Whoever waits on a futex must expect that: any signal with a handler that was installed without SA_RESTART
+        does it, and Python installs its own so.
+        """
+        result = ctypes.c_longlong(self._saved.rax).value
+        waits = self.interrupted_syscall() == _SYS_FUTEX and self._saved.rsi & 0x7F in (_FUTEX_WAIT, _FUTEX_WAIT_BITSET)
+        if not waits or result not in _RESTARTS:
+            return False
+        self._saved.rax = (1 << 64) - errno.EINTR
+        self._saved.orig_rax = _NO_SYSCALL
+        self._altered = True
+        return True
 
     def map_page(self, size: int, gadget: int) -> int:
         """Map `size` bytes of private memory, readable and writable, and return the address."""
