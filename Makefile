@@ -9,7 +9,8 @@ TORCH := torch==2.13.0
 WORKS := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))
 FOUND = $(shell for python in python3.11 python3 python3.12 python3.13 python3.10; do \
 	$$python -c '$(WORKS)' 2>/dev/null && echo $$python && break; done)
-PYTHON ?= $(or $(FOUND),$(error no Python >= 3.10 with venv and pip was found (Debian, Ubuntu: apt install python3-venv)))
+NONE := no Python >= 3.10 with venv and pip was found (Debian, Ubuntu: apt install python3-venv)
+PYTHON ?= $(or $(FOUND),$(error $(NONE)))
 
 # With libgomp's default, spinning, one other busy process makes a training step many times slower.
 test hygiene torture bench: export OMP_WAIT_POLICY := passive

@@ -80,7 +80,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """`start("train.py", "--model", "mlp", ...)`: run a target until the test ends."""
     running: list[subprocess.Popen[str]] = []
 
-    def run(script: str, *args: str, python: str = sys.executable, env: dict[str, str] | None = None, **popen: Any) -> Target:
+    def run(
+        script: str, *args: str, python: str = sys.executable, env: dict[str, str] | None = None, **popen: Any
+    ) -> Target:
         folder = tmp_path / f"target-{len(running)}"
         folder.mkdir(mode=0o777)
         folder.chmod(0o777)
@@ -134,12 +136,12 @@ def interpreters() -> dict[str, str]:
         candidates += sorted(str(path) for path in Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3"))
         on_path = shutil.which(f"python3.{minor}")
         candidates += [on_path] if on_path else []
-    ask = "import sys,sysconfig;print('%d.%d' % sys.version_info[:2], sysconfig.get_config_var('Py_ENABLE_SHARED'))"
+    ask = "import sys; print('%d.%d' % sys.version_info[:2], 'libpython' in open('/proc/self/maps').read())"
     for candidate in candidates:
         done = subprocess.run([candidate, "-c", ask], capture_output=True, text=True, check=False)
         if done.returncode:
             continue
         version, shared = done.stdout.split()
         if (3, 9) <= tuple(int(part) for part in version.split(".")) <= (3, 13):
-            found.setdefault(version if shared == "1" else f"{version}-static", os.path.realpath(candidate))
+            found.setdefault(version if shared == "True" else f"{version}-static", os.path.realpath(candidate))
     return found

@@ -66,7 +66,9 @@ def test_monitor_killed_half_way(start: Start, wait_for: Callable[..., Any], mod
     assert monitor.stdout is not None
     try:
         monitor.stdout.readline()
-        wait_for(lambda: target.steps_done() >= STEPS[model] // 2 or target.process.poll() is not None, "half the steps")
+        wait_for(
+            lambda: target.steps_done() >= STEPS[model] // 2 or target.process.poll() is not None, "half the steps"
+        )
     finally:
         monitor.send_signal(signal.SIGKILL)
         monitor.communicate()

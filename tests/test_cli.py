@@ -1,4 +1,4 @@
-"""What a user gets for a wrong command or an impossible target: the exit code, one line on stderr, nothing on stdout."""
+"""What a wrong command or an impossible target gives: an exit code, one line on stderr, nothing on stdout."""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ PHASES = ("data", "forward", "backward", "optimizer", "other")
 Export = Callable[..., dict[str, Any]]
 
 
-def watched(start: Start, export: Export, *args: str, window: str = "5s") -> tuple[dict[str, Any], Target, dict[str, Any]]:
+def watched(
+    start: Start, export: Export, *args: str, window: str = "5s"
+) -> tuple[dict[str, Any], Target, dict[str, Any]]:
     """(snapshot, target, its truth file) of a run that is watched for a while and then ended."""
     target = start("train.py", *args, "--steps", "100000").wait_ready()
     snapshot = export(target.pid, "--for", window)
@@ -33,7 +35,20 @@ def close(said: float, true: float) -> bool:
 
 
 @pytest.mark.parametrize(
-    "model", ["mlp", "transformer", "convbn", "rnn", "accumulate", "checkpointed", "autocast", "gan", "shared", "dictout", "inplace"]
+    "model",
+    [
+        "mlp",
+        "transformer",
+        "convbn",
+        "rnn",
+        "accumulate",
+        "checkpointed",
+        "autocast",
+        "gan",
+        "shared",
+        "dictout",
+        "inplace",
+    ],
 )
 def test_steps_names_and_rates(start: Start, export: Export, model: str) -> None:
     snapshot, target, truth = watched(start, export, "--model", model)
@@ -57,7 +72,9 @@ def test_phases_of_the_plain_loop(start: Start, export: Export, model: str) -> N
     logged = [step for step in steps_in(snapshot, target) if not step.get("first_of_epoch")]
     true = {phase: fmean(step["phases"].get(phase, 0.0) for step in logged) for phase in PHASES}
     said = steps["phases_s"]
-    assert sum(value for value in said.values() if value is not None) == pytest.approx(steps["sampled_mean_s"], rel=0.01)
+    assert sum(value for value in said.values() if value is not None) == pytest.approx(
+        steps["sampled_mean_s"], rel=0.01
+    )
     assert said["other"] <= 0.05 * steps["sampled_mean_s"]
     wrong = {phase: (said[phase], true[phase]) for phase in PHASES if not close(said[phase], true[phase])}
     assert not wrong, f"(said, true) s per step: {wrong}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from typing import IO
 
 import msgspec
@@ -43,14 +42,15 @@ class JsonWriter:
         if self._path is not None:
             name = self._file.name
             self._file.close()
-            if not self._lines:
-                os.replace(name, self._path)
+            if name != self._path:
+                os.replace(name, os.path.realpath(self._path))
 
     def abandon(self) -> None:
         """Leave no half-written file behind."""
-        if self._path is not None and not self._lines:
+        if self._path is not None:
             self._file.close()
-            os.unlink(self._file.name)
+            if self._file.name != self._path:
+                os.unlink(self._file.name)
 
     def _write(self, data: bytes) -> bool:
         try:
@@ -67,12 +67,11 @@ class JsonWriter:
 
 
 def _open_for_writing(path: str, lines: bool) -> IO[bytes]:
-    """Find out before attaching that the file cannot be written."""
+    """Open what the output goes to, before anything is attached: a file beside `path` that will take its place, or
+    `path` itself where lines are appended or it is no regular file (/dev/null, a pipe)."""
     try:
-        if lines:
-            return open(path, "wb")
-        folder = os.path.dirname(os.path.abspath(path))
-        return tempfile.NamedTemporaryFile(dir=folder, prefix=".torchtop-", suffix=".json", delete=False)
+        direct = lines or (os.path.exists(path) and not os.path.isfile(path))
+        return open(path if direct else f"{os.path.realpath(path)}.torchtop-{os.getpid()}", "wb")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; give another file with -o") from None
 

@@ -29,13 +29,24 @@ _PR_SET_PTRACER, _PR_SET_PTRACER_ANY = 0x59616D61, -1  # prctl(2)
 
 def start() -> None:
     """Start listening, once in a process. Returns at once; never raises and never prints."""
-    if _MARK in sys.modules or os.environ.get(_DISABLE) == "1":
+    if _MARK in sys.modules or os.environ.get(_DISABLE) == "1" or not _in_main_interpreter():
         return
     sys.modules[_MARK] = type(sys)(_MARK)
     try:
         _thread.start_new_thread(_listen, ())
     except RuntimeError:
         pass  # no more threads for this user: the job has worse troubles than not being watched
+
+
+def _in_main_interpreter() -> bool:
+    """Whether this is no subinterpreter: ending one that has a thread of ours is a fatal error (3.12)."""
+    for name in ("_interpreters", "_xxsubinterpreters"):  # 3.13, before
+        try:
+            interpreters = __import__(name)
+        except ImportError:
+            continue
+        return bool(interpreters.get_current() == interpreters.get_main())
+    return True
 
 
 def _listen() -> None:
@@ -60,14 +71,20 @@ def _block_signals() -> None:
 
 
 def _await_torch() -> None:
-    """Sleep until torch is there and its import has ended."""
+    """Sleep until torch is there and its import has ended.
+
+    And threading's, which torch needs, too: whoever imports it first is the main thread to it, and is waited for at
+    the end of the program. That must not be us.
+    """
     pause_s = _SHORTEST_S
-    while True:
-        torch = sys.modules.get("torch")
-        if torch is not None and not getattr(getattr(torch, "__spec__", None), "_initializing", False):
-            return
+    while not (_imported("torch") and _imported("threading")):
         time.sleep(pause_s)
         pause_s = min(_LONGEST_S, pause_s * _GROWTH)
+
+
+def _imported(name: str) -> bool:
+    module = sys.modules.get(name)
+    return module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False)
 
 
 def _allow_ptrace() -> None:

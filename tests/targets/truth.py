@@ -4,13 +4,20 @@
 the start: `step`, `t_end` (time.monotonic() at its end), `step_s`, `phases` (s; they sum to `step_s`),
 `samples`, and any marks given. A step runs from the end of the one before, so it holds what the loop
 did between: data, logging, the next batch. Standard library only, Python 3.9.
+
+Imports what torch imports too (base64, ctypes, select, socket): in a target without torch the probe would have to, and
+an import in a second thread takes seconds while the main thread keeps the GIL busy (measured: `import socket` 2-9 s).
 """
 
 from __future__ import annotations
 
+import base64  # noqa: F401
+import ctypes  # noqa: F401
 import hashlib
 import json
 import os
+import select  # noqa: F401
+import socket  # noqa: F401
 import struct
 import time
 import traceback

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from torchtop.attach import bundle, payload, rendezvous
-from torchtop.attach.inject import Injection, check_state, inject, wake_from_lock
+from torchtop.attach.inject import Injection, check_state, inject, remind
 from torchtop.attach.rendezvous import Channel, Meeting
 from torchtop.errors import AttachError, NothingMeasured
 
 _POLL_S = 0.0007  # s between two looks for the socket; a look costs about 30 us
+_CODE_S = 30.0  # s in which a target whose threads are all busy must have taken the probe's code
 _EXPIRY_MARGIN_S = 1.0  # s that the payload lives longer than we wait, so that it is never cancelled by being late
-_LOCK_S = 0.3  # s without a safe point after which a main thread that waits for a lock is woken to see to it
+_REMIND_AT_S = (0.1, 0.4, 1.5, 5.0)  # s without a safe point after which the main thread is reminded
+_WAKE_S = 0.3  # s after which it is also woken from waiting for a lock: shorter waits end by themselves
 
 
 class Connection(NamedTuple):
@@ -23,7 +25,8 @@ class Connection(NamedTuple):
     channel: Channel
     method: str
     hello_s: float
-    pause_s: float | None
+    pause_s: float | None = None
+    page: int | None = None
 
 
 def attach(pid: int, timeout_s: float = 10.0, given_up: Callable[[], bool] = lambda: False) -> Connection:
@@ -38,29 +41,32 @@ def attach(pid: int, timeout_s: float = 10.0, given_up: Callable[[], bool] = lam
     check_state(pid)
     for meeting in rendezvous.existing_meetings(pid):
         sock = rendezvous.connect(meeting)
-        if sock is not None:
-            channel = rendezvous.shake_hands(sock, meeting)
-            method = "live-agent" if channel.live else "cooperative"
-            return _started(pid, channel, method, began, None)
+        channel = rendezvous.shake_hands(sock, meeting) if sock is not None else None
+        if channel is not None:
+            return _started(pid, channel, "live-agent" if channel.live else "cooperative", began)
     meeting = rendezvous.new_meeting(pid)
-    injection = inject(pid, payload.build(meeting, time.monotonic() + timeout_s + _EXPIRY_MARGIN_S))
+    expires = time.monotonic() + timeout_s + _EXPIRY_MARGIN_S
+    injection = inject(pid, lambda page: payload.build(meeting, expires, page))
     channel = _await_connector(meeting, injection, began + timeout_s, given_up)
-    return _started(pid, channel, "ptrace", began, injection.pause_s)
+    return _started(pid, channel, "ptrace", began)._replace(pause_s=injection.pause_s, page=injection.page)
 
 
 def _await_connector(meeting: Meeting, injection: Injection, deadline: float, given_up: Callable[[], bool]) -> Channel:
     """Wait for the target to reach a safe point and open its socket."""
-    wake_at = time.monotonic() + _LOCK_S
+    began = time.monotonic()
+    reminders = list(_REMIND_AT_S)
     try:
         while time.monotonic() < deadline and not given_up():
             sock = rendezvous.connect(meeting)
-            if sock is not None:
-                return rendezvous.shake_hands(sock, meeting)
+            channel = rendezvous.shake_hands(sock, meeting) if sock is not None else None
+            if channel is not None:
+                return channel
             time.sleep(_POLL_S)
             check_state(meeting.pid)
-            if time.monotonic() > wake_at:
-                wake_from_lock(meeting.pid)
-                wake_at += _LOCK_S
+            waited = time.monotonic() - began
+            if reminders and waited > reminders[0]:
+                del reminders[0]
+                remind(meeting.pid, wake=waited > _WAKE_S)
     except BaseException:
         _cancel(injection)
         raise
@@ -78,12 +84,13 @@ def _cancel(injection: Injection) -> None:
         return  # the process is gone, and its memory with it
 
 
-def _started(pid: int, channel: Channel, method: str, began: float, pause_s: float | None) -> Connection:
+def _started(pid: int, channel: Channel, method: str, began: float) -> Connection:
     """Send the probe's code where none runs yet."""
     if not channel.live:
         if tuple(int(part) for part in channel.python.split(".")[:2]) < (3, 9):
             channel.socket.close()
             raise AttachError(f"process {pid} runs Python {channel.python}: torchtop needs 3.9 or newer")
         code = bundle.build(channel.magic)
-        channel.socket.sendall(b"%d\n" % len(code) + code)
-    return Connection(pid, channel, method, time.monotonic() - began, pause_s)
+        channel.socket.settimeout(_CODE_S)
+        channel.socket.sendall(b"%08x" % len(code) + code)
+    return Connection(pid, channel, method, time.monotonic() - began)

@@ -10,17 +10,18 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from torchtop.attach import proc
 from torchtop.attach.elf import dynamic_symbols
-from torchtop.attach.ptrace import CallTimeout, stopped, write_memory
+from torchtop.attach.payload import PAGE
+from torchtop.attach.ptrace import CallTimeout, read_memory, stopped, write_memory
 from torchtop.errors import AttachError, NoTarget
 
-_PAGE = 4096
-_ADD_PENDING, _RUN_STRING = "Py_AddPendingCall", "PyRun_SimpleString"
+_FUNCTIONS = ("Py_AddPendingCall", "PyRun_SimpleString", "PyErr_CheckSignals")
 _REFUSED_STATES = {
     "T": "it is stopped: resume it first (kill -CONT {pid})",
     "t": "another debugger holds it stopped",
@@ -28,7 +29,6 @@ _REFUSED_STATES = {
     "X": "it has ended",
     "D": "its main thread is in uninterruptible sleep (disk or driver): try again when it has left it",
 }
-_FUTEX = "202 "  # how /proc/PID/syscall begins in a futex wait
 _LIBC = re.compile(r"/(libc[.-][^/]*|ld-[^/]*)$")
 
 
@@ -37,6 +37,7 @@ class Interpreter(NamedTuple):
 
     add_pending_call: int
     run_simple_string: int
+    check_signals: int
     syscall_gadget: int
     trap: int
 
@@ -46,12 +47,16 @@ class Injection(NamedTuple):
 
     pid: int
     page: int
-    size: int
+    payload: bytes
     pause_s: float
 
     def cancel(self) -> None:
-        """Make the string empty: when its turn comes, nothing runs. The page itself stays until then."""
-        write_memory(self.pid, self.page, b"\0")
+        """Make the string empty: when its turn comes, nothing runs. The page itself has to stay.
+
+        A connector that has run meanwhile unmaps its page, and something else may lie there: nothing is written then.
+        """
+        if read_memory(self.pid, self.page, len(self.payload)) == self.payload:
+            write_memory(self.pid, self.page, b"\0")
 
 
 def check_state(pid: int) -> proc.Status:
@@ -86,7 +91,7 @@ def find_interpreter(pid: int) -> Interpreter:
         if symbols:
             base = starts[path]
             gadget, trap = _instructions(pid, maps)
-            return Interpreter(base + symbols[_ADD_PENDING], base + symbols[_RUN_STRING], gadget, trap)
+            return Interpreter(*(base + symbols[name] for name in _FUNCTIONS), gadget, trap)
     raise AttachError(
         f"process {pid} is no CPython with exported symbols: neither a libpython nor its executable "
         f"({executable}) has Py_AddPendingCall; start the job with `torchtop run` instead"
@@ -103,8 +108,8 @@ def _python_symbols(file: Path, path: str) -> dict[str, int]:
 
 @lru_cache(maxsize=32)
 def _cached_symbols(file: str, path: str, inode: int, changed_ns: int) -> dict[str, int]:
-    found = dynamic_symbols(Path(file), (_ADD_PENDING, _RUN_STRING))
-    return found if len(found) == 2 else {}
+    found = dynamic_symbols(Path(file), _FUNCTIONS)
+    return found if len(found) == len(_FUNCTIONS) else {}
 
 
 def _instructions(pid: int, maps: list[proc.Mapping]) -> tuple[int, int]:
@@ -125,21 +130,22 @@ def _instructions(pid: int, maps: list[proc.Mapping]) -> tuple[int, int]:
     raise AttachError(f"no system call instruction was found in process {pid}: is it an x86-64 Linux program?")
 
 
-def inject(pid: int, payload: bytes) -> Injection:
-    """Queue `payload` (Python source, no NUL) for the main thread of `pid`.
+def inject(pid: int, payload_at: Callable[[int], bytes]) -> Injection:
+    """Queue a payload (Python source of less than a page, no NUL) for the main thread of `pid`.
 
+    payload_at: makes the payload, given the address at which it will lie. It runs while the thread is stopped.
     The main thread is stopped for about half a millisecond; other threads are not. Raises `AttachError` with the
     cause, `NoTarget` when the process is gone.
     """
     check_state(pid)
-    size = (len(payload) + 1 + _PAGE - 1) & ~(_PAGE - 1)
     try:
         interpreter = find_interpreter(pid)
         began = time.perf_counter()
         with stopped(pid, pid) as thread:
-            page = thread.map_page(size, interpreter.syscall_gadget)
+            page = thread.map_page(PAGE, interpreter.syscall_gadget)
             queued = False
             try:
+                payload = payload_at(page)
                 write_memory(pid, page, payload + b"\0")
                 code = thread.call(
                     interpreter.add_pending_call, interpreter.run_simple_string, page, return_to=interpreter.trap
@@ -153,9 +159,9 @@ def inject(pid: int, payload: bytes) -> Injection:
                     "pending calls); it was put back as it was: try again"
                 ) from None
             if not queued:
-                thread.unmap_page(page, size, interpreter.syscall_gadget)
+                thread.unmap_page(page, PAGE, interpreter.syscall_gadget)
                 raise AttachError(f"the queue of pending calls of process {pid} is full: try again in a second")
-        return Injection(pid, page, size, time.perf_counter() - began)
+        return Injection(pid, page, payload, time.perf_counter() - began)
     except PermissionError as error:
         raise AttachError(permission_sentence(pid, error)) from None
     except (FileNotFoundError, ProcessLookupError):
@@ -166,19 +172,22 @@ def inject(pid: int, payload: bytes) -> Injection:
         ) from None
 
 
-def wake_from_lock(pid: int) -> bool:
-    """Have a main thread that waits for a lock look at its pending calls; True if it was waiting for one.
+def remind(pid: int, wake: bool) -> None:
+    """Have the main thread of `pid` look at its pending calls once more.
 
-    A main thread in `Thread.join` or `Event.wait` runs no bytecode, but CPython looks at pending calls whenever such
-    a wait is interrupted (acquire_timed in _threadmodule.c), then goes on waiting.
+    CPython <= 3.12 computes its eval breaker in several steps (COMPUTE_EVAL_BREAKER in ceval_gil): a stop that falls
+    between them lets the thread overwrite the mark that says a call is pending, and in a quiet process nothing sets it
+    again. So another call is queued, one that does nothing: `PyErr_CheckSignals`. And a main thread in `Thread.join` or `Event.wait` runs no bytecode at all, but looks at pending calls whenever
+    such a wait is interrupted (acquire_timed in _threadmodule.c): with `wake`, it is.
     """
     try:
-        if not (proc.PROC / str(pid) / "syscall").read_text().startswith(_FUTEX):
-            return False
+        interpreter = find_interpreter(pid)
         with stopped(pid, pid) as thread:
-            return thread.end_futex_wait()
+            thread.call(interpreter.add_pending_call, interpreter.check_signals, 0, return_to=interpreter.trap)
+            if wake:
+                thread.end_futex_wait()
     except (OSError, CallTimeout):
-        return False  # gone, or not to be had: the wait for a safe point goes on and has its own end
+        return  # gone, or not to be had now: the wait for a safe point goes on and has its own end
 
 
 def permission_sentence(pid: int, error: OSError) -> str:

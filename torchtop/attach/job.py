@@ -32,6 +32,8 @@ class LocalJob(NamedTuple):
 
 def find(target: str) -> LocalJob:
     """Resolve TARGET. Raises `NoTarget`, `UsageError` (not unique) or `AttachError` (may not be looked at)."""
+    if not target:
+        raise UsageError("TARGET is empty: give a PID, PID:RANK or a part of the command line")
     text, _, wanted = target.partition(":") if target.partition(":")[0].isdigit() else (target, "", "")
     pid = int(text) if text.isdigit() else _by_command(text)
     check_state(pid)
@@ -44,8 +46,8 @@ def find(target: str) -> LocalJob:
     if wanted:
         chosen = tuple(rank for rank in job.ranks if str(rank.rank) == wanted)
         if not chosen:
-            known = ", ".join(str(rank.rank) for rank in job.ranks)
-            raise UsageError(f"job of process {pid} has no rank {wanted} on this machine: it has {known}")
+            known = ", ".join(str(rank.rank) for rank in job.ranks if rank.rank is not None) or "none that it names"
+            raise UsageError(f"the job of process {pid} has no rank {wanted} on this machine; its ranks: {known}")
         job = job._replace(ranks=chosen)
     return job
 
@@ -57,7 +59,7 @@ def _by_command(part: str) -> int:
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
                 command = " ".join(proc.command_line(int(entry.name)))
-                if part in command and "torchtop" not in command.split(part)[0] and _has_torch(int(entry.name)):
+                if part in command and _has_torch(int(entry.name)):
                     found[int(entry.name)] = command
             except OSError:
                 continue

@@ -16,7 +16,7 @@ from importlib.resources import files
 
 from torchtop.attach.rendezvous import Meeting
 
-LIMIT = 4095  # bytes that fit one page with its NUL
+PAGE = 4096  # bytes; the payload with its NUL fits in one
 
 _OUTER = """\
 try:
@@ -42,16 +42,17 @@ else:ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(i),ctypes.py_obje
 """
 
 
-def build(meeting: Meeting, expires: float) -> bytes:
+def build(meeting: Meeting, expires: float, page: int) -> bytes:
     """The bytes of the page: Python source, one page at most, without NUL.
 
+    page: where in the target the payload will lie, for the connector to unmap.
     expires: CLOCK_MONOTONIC seconds after which the connector does nothing and a waiting socket is taken down.
     """
     ours, theirs = meeting.tokens
-    call = f"go({expires!r},{meeting.folders!r},{meeting.file!r},b'{ours}\\n',b'{theirs}')"
+    call = f"go({expires!r},{meeting.folders!r},{meeting.file!r},b'{ours}\\n',b'{theirs}',{page})"
     guard = _GUARD.format(connector=_connector() + call)
     payload = _OUTER.format(guard=guard, redeliver=_REDELIVER.format(late=_LATE)).encode()
-    if len(payload) > LIMIT or b"\0" in payload:
+    if len(payload) >= PAGE or b"\0" in payload:
         raise ValueError(f"the connector does not fit a page: {len(payload)} bytes")
     return payload
 

@@ -42,7 +42,7 @@ _RED_ZONE = 128  # bytes below the stack pointer that a leaf function may be usi
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-_libc.process_vm_writev.restype = ctypes.c_ssize_t
+_libc.process_vm_writev.restype = _libc.process_vm_readv.restype = ctypes.c_ssize_t
 
 
 _REGISTERS = """r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss
@@ -79,6 +79,14 @@ def write_memory(pid: int, address: int, data: bytes) -> None:
     if written != len(data):
         number = ctypes.get_errno()
         raise OSError(number, f"writing {len(data)} bytes into process {pid}: {os.strerror(number)}")
+
+
+def read_memory(pid: int, address: int, size: int) -> bytes:
+    """Copy `size` bytes out of the memory of `pid`; fewer when less is mapped there."""
+    local = ctypes.create_string_buffer(size)
+    source, target = _IoVec(address, size), _IoVec(ctypes.addressof(local), size)
+    got = _libc.process_vm_readv(pid, ctypes.byref(target), 1, ctypes.byref(source), 1, 0)
+    return local.raw[: max(got, 0)]
 
 
 class StoppedThread:

@@ -21,7 +21,7 @@ from torchtop.probe import wire
 
 _LONGEST_PATH = 107  # bytes of sun_path less the NUL (unix(7))
 _FOLDERS = ("/tmp", "/dev/shm")
-_HANDSHAKE_S = 2.0
+_HANDSHAKE_S = 5.0
 
 
 class Meeting(NamedTuple):
@@ -105,6 +105,21 @@ def connect(meeting: Meeting) -> socket.socket | None:
     return None
 
 
+def sweep(folder: Path) -> None:
+    """Remove sockets of processes that have ended without doing it themselves, and the folder when it is then empty.
+
+    Only for a folder of our own PID namespace: the names carry pids as their processes saw them.
+    """
+    try:
+        for entry in os.scandir(folder):
+            pid = entry.name.partition("-")[0]
+            if entry.name.endswith(".sock") and pid.isdigit() and not (proc.PROC / pid).exists():
+                os.unlink(entry.path)
+        folder.rmdir()
+    except OSError:
+        return  # somebody else's sockets are there, or the folder is not ours to clean
+
+
 def _connect_in(folder: Path, file: str) -> socket.socket | None:
     """Connect by way of an open folder: the whole path may be longer than a socket address."""
     try:
@@ -128,17 +143,20 @@ def _peer_uid(sock: socket.socket) -> int:
     return int(struct.unpack("3i", credentials)[1])
 
 
-def shake_hands(sock: socket.socket, meeting: Meeting) -> Channel:
-    """Prove our half of the secret, check the other half. Raises `ProtocolError` on any other answer."""
+def shake_hands(sock: socket.socket, meeting: Meeting) -> Channel | None:
+    """Prove our half of the secret, check the other half; None when nobody answers (a probe that is just leaving).
+
+    Raises `ProtocolError` on a wrong answer.
+    """
     ours, theirs = meeting.tokens
     try:
         sock.sendall(f"{ours}\n".encode())
         answer = read_line(sock).split()
-    except OSError as error:
-        raise ProtocolError(
-            f"the probe in process {meeting.pid} did not answer in {_HANDSHAKE_S:g} s ({error}): try again"
-        ) from None
+    except OSError:
+        sock.close()
+        return None
     if len(answer) != 4 or answer[0] != theirs or answer[3] not in ("code", "live"):
+        sock.close()
         raise ProtocolError(
             f"what answers on the socket of process {meeting.pid} is no torchtop probe of wire version {wire.VERSION}: "
             "detach with the torchtop that started it"

@@ -26,13 +26,17 @@ _STALL_S = 1.0  # s beyond a tick after which we were suspended, not the monitor
 
 
 def serve(listener, first, tokens):
-    """Run until the last client has gone. `listener` and `first` are the connector's."""
+    """Run until the last client has gone; return (its socket, what to tell it once nothing of ours is left).
+
+    `listener` and `first` are the connector's.
+    """
     agent = Agent(listener, tokens)
     try:
         agent.admit(first.dup())
         agent.run()
     finally:
         agent.leave()
+    return agent.last_words
 
 
 class Agent:
@@ -49,6 +53,7 @@ class Agent:
         self._hooked = False
         self._teller = Teller(self._tell)
         self._drops = 0
+        self.last_words = None, b""
         self._errors = 0
         self._last_error = None
 
@@ -174,14 +179,19 @@ class Agent:
     def _dismiss(self):
         """Say goodbye to clients that want to go or have gone; with the last one, everything is taken out first."""
         for client in [client for client in self._clients if client.gone]:
-            if len(self._clients) == 1:
+            last = len(self._clients) == 1 and not self._arriving
+            if last:
                 self._take_out()
-            client.send(wire.HEALTH, wire.VERSION, self._health())
-            client.send(wire.BYE, wire.VERSION, {"left_behind": self._health()["left_behind"]})
-            client.flush()
-            client.close()
+            health = self._health()
+            client.send(wire.HEALTH, wire.VERSION, health)
+            client.send(wire.BYE, wire.VERSION, {"left_behind": health["left_behind"]})
             self._drops += client.dropped
             self._clients.remove(client)
+            if last:
+                self.last_words = client.sock, client.unsent()
+            else:
+                client.flush()
+                client.close()
 
     def _take_out(self):
         """Everything inert at once, and out as soon as it is safe."""

@@ -54,6 +54,10 @@ class Client:
         except OSError:
             self.gone = True
 
+    def unsent(self):
+        """All that waits, in one piece, for whoever sends it instead of us."""
+        return self._sending + b"".join(self._queue)
+
     def receive(self):
         """Whole messages that have arrived. Garbage and over-long lines end the connection, nothing else."""
         try:

@@ -6,9 +6,18 @@ stderr.
 """
 
 
-def go(expires, folders, file, ours, theirs):
+def unmap(page):
+    """Give the page back that this text was injected in."""
+    import ctypes
+
+    ctypes.CDLL(None).munmap(ctypes.c_void_p(page), ctypes.c_size_t(4096))
+
+
+def go(expires, folders, file, ours, theirs, page=0):
     """Serve one monitor on `file` in the first of `folders` that is safe; return the path that was served, or None.
 
+    page: address of the page that this text came in. It is unmapped when a monitor is here, or none can come any more:
+    until then one may still cancel by writing into it.
     expires: CLOCK_MONOTONIC seconds after which nobody is waited for; 2,000,000 s from now at most (poll(2)).
     ours: what the client says first, with its newline; theirs: what we answer with.
     """
@@ -29,7 +38,8 @@ def go(expires, folders, file, ours, theirs):
         try:
             # fchmod, not umask: that is the whole process's, and a file saved meanwhile would get its mode.
             os.fchmod(listener.fileno(), 0o600)
-            for folder in folders:
+            # More than once: another probe of this user may remove the empty folder just before we bind in it.
+            for folder in folders * 4:
                 try:
                     try:
                         os.mkdir(folder, 0o700)
@@ -49,30 +59,36 @@ def go(expires, folders, file, ours, theirs):
             while time.monotonic() < expires:
                 listener.settimeout(max(0.01, expires - time.monotonic()))
                 client = listener.accept()[0]
-                reader = client.makefile("rb", 0)
                 try:
-                    client.settimeout(2)
+                    client.settimeout(5)
                     peer = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
-                    if peer in (0, user) and reader.readline(99) == ours:
+                    # Few and whole reads: each gives the GIL away, and busy threads keep it for 5 ms apiece.
+                    if peer in (0, user) and client.recv(99) == ours:
                         version = b"%d.%d.%d" % sys.version_info[:3]
                         client.sendall(b"%s %s %s code\n" % (theirs, version, MAGIC_NUMBER.hex().encode()))
-                        size = int(reader.readline(20))
+                        if page:
+                            unmap(page)
+                            page = 0
+                        size = int(client.recv(8), 16)
                         blob = b""
                         while len(blob) < size:
-                            part = reader.read(size - len(blob))
+                            part = client.recv(size - len(blob), socket.MSG_WAITALL)
                             if not part:
                                 raise EOFError
                             blob += part
                         bundle = marshal.loads(blob)
-                        given = {"bundle": bundle, "listener": listener, "client": client, "tokens": (ours, theirs)}
-                        exec(bundle[0], given)
-                        return path
+                        given = {"bundle": bundle, "listener": listener, "client": client, "path": path}
+                        exec(bundle[0], {**given, "tokens": (ours, theirs)})
+                        # The bundle has removed the socket; what stands there now may be somebody else's.
+                        served, path, folders = path, None, ()
+                        return served
                 except Exception:  # noqa: S110  # that one could not speak; the next one may
                     pass
                 finally:
-                    reader.close()
                     client.close()
         finally:
+            if page:
+                unmap(page)
             listener.close()
             for remove, name in [(os.unlink, path)] * bool(path) + [(os.rmdir, folder) for folder in folders]:
                 try:

@@ -4,7 +4,7 @@ The only probe file that the monitor imports. Non-finite numbers travel as null 
 
 Handshake, before any JSON: the client sends `TOKEN\\n` (first half of the secret in the socket's name), the target
 answers `TOKEN PYTHON MAGIC STATE\\n` (second half, "3.11.7", pyc magic in hex, `code` or `live`). On `code` the client
-sends the length of the bundle on a line, then the bundle; on `live` an agent runs already. JSON follows.
+sends the length of the bundle in 8 hex digits, then the bundle; on `live` an agent runs already. JSON follows.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import threading
 import time
+from _thread import get_ident
 
 from ..wire import BACKWARD_BEGIN, BACKWARD_END, CHECKPOINT, VALIDATION
 from .patch import Patch
@@ -13,14 +13,13 @@ from .patch import Patch
 def patch_backward(torch, watch):
     """`torch.autograd.backward`, which `Tensor.backward` calls by name, so bound methods count too."""
     now = time.perf_counter
-    ident = threading.get_ident
     inside = [False]
 
     def make(original):
         @functools.wraps(original)
         def backward(tensors, *args, **kwargs):
             clock = watch.clock
-            if not watch.on or inside[0] or ident() != clock.trainer_or(ident()):
+            if not watch.on or inside[0] or get_ident() != clock.trainer_or(get_ident()):
                 return original(tensors, *args, **kwargs)
             # Reentrant checkpointing calls backward again from inside it: that is part of this one.
             inside[0] = True
@@ -67,7 +66,7 @@ def patch_scaler(torch, watch):
         def update(self, *args, **kwargs):
             result = original(self, *args, **kwargs)
             watch.scaler = None
-            if watch.on and threading.get_ident() == watch.clock.trainer:
+            if watch.on and get_ident() == watch.clock.trainer:
                 watch.clock.scaler_updated(time.perf_counter())
             return result
 
@@ -83,7 +82,7 @@ def patch_tags(torch, watch):
         def make(original):
             @functools.wraps(original)
             def tagged(*args, **kwargs):
-                if watch.on and threading.get_ident() == watch.clock.trainer:
+                if watch.on and get_ident() == watch.clock.trainer:
                     watch.clock.tag(flag)
                 return original(*args, **kwargs)
 

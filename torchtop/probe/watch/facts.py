@@ -41,7 +41,9 @@ def compiled_frames():
     dynamo = sys.modules.get("torch._dynamo.utils")
     if dynamo is None:
         return 0
-    return int(dynamo.counters["stats"].get("unique_graphs", 0)) if "stats" in dynamo.counters else 0
+    # It may be half imported just now.
+    counters = getattr(dynamo, "counters", {})
+    return int(counters["stats"].get("unique_graphs", 0)) if "stats" in counters else 0
 
 
 def model_facts(torch, roots):

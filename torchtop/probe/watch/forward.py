@@ -7,8 +7,8 @@ the input when backward leaves the module. Node hooks die with the graph.
 
 from __future__ import annotations
 
-import threading
 import time
+from _thread import get_ident
 
 from ..wire import BACKWARD_IN, BACKWARD_OUT, FORWARD_BEGIN, FORWARD_END, RECOMPUTE_BEGIN, RECOMPUTE_END
 
@@ -51,7 +51,7 @@ def node_hook(marks, kind, index):
 
     def note(_gradients):
         if marks.open:
-            thread = threading.get_ident()
+            thread = get_ident()
             marks.note(kind, None, index, 0 if thread == marks.trainer else marks.thread_of(thread))
 
     return note
@@ -63,7 +63,6 @@ def make_hooks(torch, marks, table):
     An exception of ours is counted and swallowed; one that belongs to the program (KeyboardInterrupt) is not.
     """
     now = time.perf_counter
-    ident = threading.get_ident
     compiling = torch.compiler.is_compiling if hasattr(torch, "compiler") else _never
     graph_task = torch._C._current_graph_task_id
     grad_enabled = torch.is_grad_enabled
@@ -76,7 +75,7 @@ def make_hooks(torch, marks, table):
             return
         began = now()
         try:
-            if not marks.open or ident() != marks.trainer:
+            if not marks.open or get_ident() != marks.trainer:
                 return
             index = index_of.get(id(module))
             if index is None:
@@ -106,7 +105,7 @@ def make_hooks(torch, marks, table):
             return
         began = now()
         try:
-            if not marks.open or ident() != marks.trainer:
+            if not marks.open or get_ident() != marks.trainer:
                 return
             index = index_of.get(id(module))
             if index is None:

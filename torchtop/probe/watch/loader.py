@@ -6,8 +6,8 @@ a prefetch thread that waits delays nobody.
 
 from __future__ import annotations
 
-import threading
 import time
+from _thread import get_ident
 
 from ..wire import DATA_BEGIN, DATA_END, FIRST_OF_EPOCH
 from .forward import first_tensor
@@ -18,11 +18,10 @@ def patch_loader(torch, watch):
     """Patches on DataLoader; an empty list when the program has not imported it (it then has none running)."""
     module = torch.utils.data.dataloader
     now = time.perf_counter
-    ident = threading.get_ident
 
     def make_next(original):
         def __next__(self):
-            if not watch.on or ident() != watch.clock.trainer_or(ident()):
+            if not watch.on or get_ident() != watch.clock.trainer_or(get_ident()):
                 return original(self)
             began = now()
             try:
@@ -48,7 +47,7 @@ def patch_loader(torch, watch):
 
     def make_iter(original):
         def __iter__(self):
-            if not watch.on or ident() != watch.clock.trainer_or(ident()):
+            if not watch.on or get_ident() != watch.clock.trainer_or(get_ident()):
                 return original(self)
             # Workers are forked in here: no armed hook may be copied into them.
             watch.clock.disarm_now()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 import sys
-import threading
 import time
 import weakref
+from _thread import get_ident
 
 from .hookdict import Hook
 from .patch import Patch
@@ -76,7 +76,7 @@ class RootCall:
         @functools.wraps(original)
         def __call__(self, *args, **kwargs):
             if watch.on and self is found():
-                watch.root_called(threading.get_ident(), time.perf_counter())
+                watch.root_called(get_ident(), time.perf_counter())
             return original(self, *args, **kwargs)
 
         return __call__

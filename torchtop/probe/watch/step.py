@@ -7,8 +7,8 @@ All methods but `take` run on the training thread.
 
 from __future__ import annotations
 
-import threading
 import time
+from _thread import get_ident
 from collections import deque
 
 from ..wire import ARMED, COMPILED, SKIPPED
@@ -107,7 +107,7 @@ class StepClock:
 
     def boundary(self, now):
         """A step ends at `now` and the next begins."""
-        self.trainer = threading.get_ident()
+        self.trainer = get_ident()
         marks = self.marks
         if marks is not None:
             self._flags |= ARMED

@@ -1,0 +1,43 @@
+"""One attach and detach, as the corruption tests and the torture repeat it."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from torchtop.attach import proc
+from torchtop.attach.connect import Connection, attach
+
+GONE_S = 60.0
+
+
+def messages_until_closed(connection: Connection) -> list[dict[str, object]]:
+    """Everything the probe still says, until it closes the socket."""
+    sock = connection.channel.socket
+    sock.settimeout(GONE_S)
+    data = b""
+    while part := sock.recv(1 << 16):
+        data += part
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def cycle(pid: int, watch_s: float = 0.0) -> Connection:
+    """Attach to `pid`, stay for `watch_s`, detach, and insist that the socket and our page are gone."""
+    connection = attach(pid, timeout_s=30.0)
+    try:
+        if watch_s:
+            time.sleep(watch_s)
+        connection.channel.socket.sendall(b'{"type": "detach"}\n')
+        told = messages_until_closed(connection)
+    finally:
+        connection.channel.socket.close()
+    kinds = [message["type"] for message in told]
+    assert kinds[0] == "hello" and kinds[-1] == "bye", kinds
+    assert told[-1]["left_behind"] == [], told[-1]
+    assert connection.page is not None and not _mapped(pid, connection.page)
+    return connection
+
+
+def _mapped(pid: int, address: int) -> bool:
+    """Whether a mapping begins at `address` that is just the one page of an injection."""
+    return any(m.start == address and m.end == address + 4096 and "rw" in m.permissions for m in proc.mappings(pid))
