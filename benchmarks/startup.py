@@ -1,7 +1,7 @@
 """How long `torchtop --help` takes, beside `python -c 'import typer'`: a ratio, and whether it is within the bar.
 
-Each round runs both, and the second once more as the null control, in random order. Rounds are paired; the interval is
-a bootstrap of the median ratio. Exit codes: 0 within the bar, 1 not, 2 not resolved (the machine is too noisy).
+Each round runs both, and the second once more as the null control, in random order. Rounds are paired; see
+ratios.py for the interval. Exit codes: 0 within the bar, 1 not, 2 not resolved (the machine is too noisy).
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ratios import exit_code, interval, table, verdict
+
 BAR = 1.3  # DESIGN, "Budgets and promises"
-RESAMPLES = 5000
 TYPER = [sys.executable, "-c", "import typer"]
 COMMANDS = {
     "torchtop --help": [str(Path(sys.executable).with_name("torchtop")), "--help"],
@@ -33,17 +34,6 @@ class Cost(NamedTuple):
     cpu_s: float
 
 
-class Interval(NamedTuple):
-    """A median and the bounds of its 95 % interval."""
-
-    median: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.median:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
 def measured(command: list[str]) -> Cost:
     """Run `command` to its end, its output thrown away."""
     silent = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_RDWR, 0) for descriptor in (0, 1, 2)]
@@ -54,11 +44,6 @@ def measured(command: list[str]) -> Cost:
     if status:
         raise SystemExit(f"{' '.join(command)} failed: install torchtop in this environment first")
     return Cost(wall_s, usage.ru_utime + usage.ru_stime)
-
-
-def interval(values: Sequence[float], chance: random.Random) -> Interval:
-    medians = sorted(statistics.median(chance.choices(values, k=len(values))) for _ in range(RESAMPLES))
-    return Interval(statistics.median(values), medians[int(0.025 * RESAMPLES)], medians[int(0.975 * RESAMPLES)])
 
 
 def main() -> int:
@@ -75,21 +60,17 @@ def main() -> int:
         order = chance.sample(list(COMMANDS), k=len(COMMANDS))
         rounds.append({name: measured(COMMANDS[name]) for name in order})
 
-    def report(what: str, cost: Callable[[Cost], float]) -> int:
+    def report(what: str, cost: Callable[[Cost], float]) -> list[object]:
         took, base, again = ([cost(row[name]) for row in rounds] for name in COMMANDS)
-        ratio = interval([a / b for a, b in zip(took, base, strict=True)], chance)
-        null = interval([a / b for a, b in zip(again, base, strict=True)], chance)
-        # The null's own excess is what the machine adds, not what torchtop does.
-        within = ratio.high - (null.high - 1) <= BAR
-        resolved = (null.high - null.low) / 2 <= (BAR - 1) / 2
-        verdict = ("pass" if within else "FAIL") if resolved else "not resolved"
-        milliseconds = ", ".join(f"{1000 * statistics.median(values):.0f} ms" for values in (took, base))
-        print(f"{what:5} {ratio}  null {null}  ({milliseconds})  {verdict}")
-        return (0 if within else 1) if resolved else 2
+        ratio, null = interval(took, base, chance), interval(again, base, chance)
+        said = verdict(ratio, null, BAR)
+        milliseconds = (f"{1000 * statistics.median(values):.0f} ms" for values in (took, base))
+        return [what, *milliseconds, ratio, null, BAR, said]
 
-    print(f"torchtop --help / import typer, {args.rounds} rounds, median and 95 % interval, bar {BAR}")
-    codes = [report("wall", lambda cost: cost.wall_s), report("CPU", lambda cost: cost.cpu_s)]
-    return 1 if 1 in codes else max(codes)
+    lines = [report("wall", lambda cost: cost.wall_s), report("CPU", lambda cost: cost.cpu_s)]
+    print(f"{args.rounds} rounds, 95 % intervals\n")
+    print(table(["clock", "torchtop --help", "import typer", "ratio", "null", "bar", "verdict"], lines))
+    return exit_code(str(line[-1]) for line in lines)
 
 
 if __name__ == "__main__":

@@ -39,5 +39,6 @@ def cycle(pid: int, watch_s: float = 0.0) -> Connection:
 
 
 def _mapped(pid: int, address: int) -> bool:
-    """Whether a mapping begins at `address` that is just the one page of an injection."""
-    return any(m.start == address and m.end == address + 4096 and "rw" in m.permissions for m in proc.mappings(pid))
+    """Whether the page of code of an injection is still there: memory of no file that can be executed."""
+    code = [m for m in proc.mappings(pid) if m.start <= address + 4096 < m.end]
+    return any("x" in m.permissions and not m.path for m in code)

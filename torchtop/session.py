@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup
 
 from torchtop.attach.connect import Connection, attach
 from torchtop.attach.job import LocalJob, LocalRank
+from torchtop.attach.rendezvous import sweep
 from torchtop.collectors.base import Collector
 from torchtop.collectors.gpu import GpuCollector
 from torchtop.collectors.host import HostCollector, cpu_model
@@ -74,6 +75,7 @@ class Session:
         self._alive = {rank.pid for rank in job.ranks}
         self._collectors: list[Collector] = []
         self._off: dict[str, str] = {}
+        self._folders: set[str] = set()
         self._steps = 0
         self._interrupted = False
         self._cpu_model: str | None = None
@@ -124,6 +126,7 @@ class Session:
             method=connection.method, hello_s=connection.hello_s, pause_s=connection.pause_s
         )
         self._probes[rank.pid] = ProbeCollector(rank.pid, connection.channel.socket)
+        self._folders |= set(connection.folders)
 
     def _start(self, tasks: TaskGroup) -> None:
         self._began = self._window.began = time.monotonic()
@@ -225,6 +228,8 @@ class Session:
             for collector in self._collectors:
                 with suppress(TorchtopError):
                     await collector.close()
+        if self._alive != {rank.pid for rank in self._job.ranks}:
+            sweep(self._folders)
 
     def _context(self) -> Context:
         return Context(

@@ -476,7 +476,7 @@ def test_our_folder_is_on_the_path_once() -> None:
 def test_the_payload_fits_a_page_with_long_folders(python: str) -> None:
     folders = tuple(f"/{letter * 44}/torchtop-4000000000" for letter in "abcd")
     file = f"4194304-{'0' * 32}.sock"
-    page = payload.build(Meeting(1, 0, folders, file), 12345678.123456789, (1 << 47) - payload.PAGE)
-    assert len(page) < payload.PAGE
+    page = payload.text(Meeting(1, 0, folders, file), 12345678.123456789, (1 << 47) - payload.SIZE)
+    assert len(page) < payload.FLAG
     compile_it = "import sys; compile(sys.stdin.buffer.read(), 'page', 'exec')"
     subprocess.run([python, "-Werror", "-c", compile_it], input=page, check=True)

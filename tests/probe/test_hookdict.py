@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import chain
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def nothing() -> None:
 @pytest.mark.parametrize("users", [0, 1])
 def test_adding_while_iterating_at_most_one(users: int) -> None:
     hooks: OrderedDict[int, Callable[[], None]] = OrderedDict()
-    ours = Hook(hooks, nothing, "ours", HERE, "iterate")
+    ours: Any = Hook(hooks, nothing, "ours", HERE, "iterate")
     for key in range(users):
         hooks[key] = lambda: None if ours.add() else pytest.fail("one entry leaves the dictionary free to change")
     iterate(hooks, OrderedDict({7: ours.add}))
@@ -40,7 +41,7 @@ def test_adding_while_iterating_at_most_one(users: int) -> None:
 
 def test_removing_the_only_entry_from_inside_it() -> None:
     hooks: OrderedDict[int, Callable[[], None]] = OrderedDict()
-    ours = Hook(hooks, lambda: None if ours.remove() else pytest.fail("alone"), "ours", HERE, "iterate")
+    ours: Any = Hook(hooks, lambda: None if ours.remove() else pytest.fail("alone"), "ours", HERE, "iterate")
     assert ours.add()
     assert iterate(hooks, OrderedDict()) == 1
     assert not hooks
@@ -49,7 +50,7 @@ def test_removing_the_only_entry_from_inside_it() -> None:
 def test_with_more_entries_it_waits_until_nobody_iterates() -> None:
     hooks: OrderedDict[int, Callable[[], None]] = OrderedDict()
     tried: list[bool] = []
-    ours = Hook(hooks, lambda: tried.append(ours.remove()), "ours", HERE, "iterate")
+    ours: Any = Hook(hooks, lambda: tried.append(ours.remove()), "ours", HERE, "iterate")
     assert ours.add()
     hooks[0] = nothing
     assert iterate(hooks, OrderedDict()) == 2

@@ -27,6 +27,7 @@ class Connection(NamedTuple):
     hello_s: float
     pause_s: float | None = None
     page: int | None = None
+    folders: tuple[str, ...] = ()
 
 
 def attach(pid: int, timeout_s: float = 10.0, given_up: Callable[[], bool] = lambda: False) -> Connection:
@@ -46,7 +47,7 @@ def attach(pid: int, timeout_s: float = 10.0, given_up: Callable[[], bool] = lam
             return _started(pid, channel, "live-agent" if channel.live else "cooperative", began)
     meeting = rendezvous.new_meeting(pid)
     expires = time.monotonic() + timeout_s + _EXPIRY_MARGIN_S
-    injection = inject(pid, lambda page: payload.build(meeting, expires, page))
+    injection = inject(pid, lambda page: payload.text(meeting, expires, page))
     channel = _await_connector(meeting, injection, began + timeout_s, given_up)
     return _started(pid, channel, "ptrace", began)._replace(pause_s=injection.pause_s, page=injection.page)
 
@@ -93,4 +94,5 @@ def _started(pid: int, channel: Channel, method: str, began: float) -> Connectio
         code = bundle.build(channel.magic)
         channel.socket.settimeout(_CODE_S)
         channel.socket.sendall(b"%08x" % len(code) + code)
-    return Connection(pid, channel, method, time.monotonic() - began)
+    folders = rendezvous.shared_folders(pid)
+    return Connection(pid, channel, method, time.monotonic() - began, folders=folders)

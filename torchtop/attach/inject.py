@@ -1,8 +1,8 @@
-"""Have the target's own interpreter run a short string at its next safe point.
+"""Have the target's own interpreter start a thread of ours at its next safe point.
 
-The stopped main thread is made to call `Py_AddPendingCall(PyRun_SimpleString, page)` and nothing else: that function
-takes one tiny lock and stores two pointers in a fixed array, so no malloc, no dlopen, no GIL and no Python happens on
-the hijacked thread. The interpreter runs the string itself, between two bytecodes of the main thread.
+The stopped main thread is made to call `Py_AddPendingCall(code, page)` and nothing else: that function takes one tiny
+lock and stores two pointers in a fixed array, so no malloc, no dlopen, no GIL and no Python happens on the hijacked
+thread. The interpreter makes the pending call itself, between two bytecodes of the main thread (payload.py).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 from torchtop.attach import proc
 from torchtop.attach.elf import dynamic_symbols
-from torchtop.attach.payload import PAGE
+from torchtop.attach.payload import FUNCTIONS, PAGE, SIZE, Functions, code
 from torchtop.attach.ptrace import CallTimeout, read_memory, stopped, write_memory
 from torchtop.errors import AttachError, NoTarget
 
-_FUNCTIONS = ("Py_AddPendingCall", "PyRun_SimpleString", "PyErr_CheckSignals")
+_FUNCTIONS = ("Py_AddPendingCall", "PyErr_CheckSignals", *FUNCTIONS)
 _REFUSED_STATES = {
     "T": "it is stopped: resume it first (kill -CONT {pid})",
     "t": "another debugger holds it stopped",
@@ -36,26 +36,26 @@ class Interpreter(NamedTuple):
     """Addresses in the target that one injection needs."""
 
     add_pending_call: int
-    run_simple_string: int
     check_signals: int
+    functions: Functions
     syscall_gadget: int
     trap: int
 
 
 class Injection(NamedTuple):
-    """A string that waits in the target for its interpreter."""
+    """A text that waits in the target for its interpreter."""
 
     pid: int
     page: int
-    payload: bytes
+    text: bytes
     pause_s: float
 
     def cancel(self) -> None:
-        """Make the string empty: when its turn comes, nothing runs. The page itself has to stay.
+        """Make the text empty: when its turn comes, nothing runs. The pages themselves have to stay.
 
-        A connector that has run meanwhile unmaps its page, and something else may lie there: nothing is written then.
+        A connector that has run meanwhile unmaps them, and something else may lie there: nothing is written then.
         """
-        if read_memory(self.pid, self.page, len(self.payload)) == self.payload:
+        if read_memory(self.pid, self.page, len(self.text)) == self.text:
             write_memory(self.pid, self.page, b"\0")
 
 
@@ -91,7 +91,8 @@ def find_interpreter(pid: int) -> Interpreter:
         if symbols:
             base = starts[path]
             gadget, trap = _instructions(pid, maps)
-            return Interpreter(*(base + symbols[name] for name in _FUNCTIONS), gadget, trap)
+            add, check, *others = (base + symbols[name] for name in _FUNCTIONS)
+            return Interpreter(add, check, Functions(*others), gadget, trap)
     raise AttachError(
         f"process {pid} is no CPython with exported symbols: neither a libpython nor its executable "
         f"({executable}) has Py_AddPendingCall; start the job with `torchtop run` instead"
@@ -130,38 +131,41 @@ def _instructions(pid: int, maps: list[proc.Mapping]) -> tuple[int, int]:
     raise AttachError(f"no system call instruction was found in process {pid}: is it an x86-64 Linux program?")
 
 
-def inject(pid: int, payload_at: Callable[[int], bytes]) -> Injection:
-    """Queue a payload (Python source of less than a page, no NUL) for the main thread of `pid`.
+def inject(pid: int, text_at: Callable[[int], bytes]) -> Injection:
+    """Queue the run of a text (see payload.py) by a thread of `pid`.
 
-    payload_at: makes the payload, given the address at which it will lie. It runs while the thread is stopped.
-    The main thread is stopped for about half a millisecond; other threads are not. Raises `AttachError` with the
-    cause, `NoTarget` when the process is gone.
+    text_at: makes the text, given the address at which it will lie. It runs while the main thread is stopped, for
+    about half a millisecond; other threads are not stopped. Raises `AttachError` with the cause, `NoTarget` when the
+    process is gone.
     """
     check_state(pid)
     try:
         interpreter = find_interpreter(pid)
         began = time.perf_counter()
         with stopped(pid, pid) as thread:
-            page = thread.map_page(PAGE, interpreter.syscall_gadget)
+            page = thread.map_page(SIZE, interpreter.syscall_gadget)
             queued = False
             try:
-                payload = payload_at(page)
-                write_memory(pid, page, payload + b"\0")
-                code = thread.call(
-                    interpreter.add_pending_call, interpreter.run_simple_string, page, return_to=interpreter.trap
-                )
-                queued = code == 0
+                text = text_at(page)
+                write_memory(pid, page, text + b"\0")
+                write_memory(pid, page + PAGE, code(page, interpreter.functions))
+                thread.make_executable(page + PAGE, PAGE, interpreter.syscall_gadget)
+                answer = thread.call(interpreter.add_pending_call, page + PAGE, page, return_to=interpreter.trap)
+                queued = answer == 0
             except CallTimeout:
-                # It may have been queued just before the time was up, so the page has to stay: make it harmless.
+                # It may have been queued just before the time was up, so the pages have to stay: make them harmless.
+                queued = True
                 write_memory(pid, page, b"\0")
                 raise AttachError(
                     f"process {pid} did not take the call in {thread.timeout_s:g} s (it holds the lock of its own "
                     "pending calls); it was put back as it was: try again"
                 ) from None
+            finally:
+                if not queued:
+                    thread.unmap_page(page, SIZE, interpreter.syscall_gadget)
             if not queued:
-                thread.unmap_page(page, PAGE, interpreter.syscall_gadget)
                 raise AttachError(f"the queue of pending calls of process {pid} is full: try again in a second")
-        return Injection(pid, page, payload, time.perf_counter() - began)
+        return Injection(pid, page, text, time.perf_counter() - began)
     except PermissionError as error:
         raise AttachError(permission_sentence(pid, error)) from None
     except (FileNotFoundError, ProcessLookupError):

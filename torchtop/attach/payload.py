@@ -1,60 +1,104 @@
-"""The connector: the only code that is injected. It starts one raw thread, which offers a socket and waits.
+"""What is put into the target: a page of text and a page of code. The text is the connector, the code starts it.
 
-Three layers, each for a trap that was measured (a payload that raises kills the target on CPython 3.10-3.13):
-the outer one runs in `__main__`, so it assigns no name and lets nothing out; the guard starts the thread and does
-nothing else on the main thread; the connector (torchtop/probe/connector.py) does the rest in a fresh namespace. An
-exception that a signal handler of the program raised meanwhile (Ctrl-C, SIGTERM) is raised again in the main thread, a
-moment later.
+No Python runs on the main thread. A pending call that runs Python there was tried first, and a Ctrl-C (or any handler
+that raises) that came while its string was being compiled killed the target: PyRun_SimpleString then returns -1
+without an exception set. So the pending call is a few instructions of ours that start a thread and return 0; that
+thread takes the GIL as any C thread does, runs the text, and is gone. Signal handlers never run on it.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+import struct
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 from torchtop.attach.rendezvous import Meeting
 
-PAGE = 4096  # bytes; the payload with its NUL fits in one
+PAGE = 4096  # bytes
+SIZE = 2 * PAGE  # text, then code
+FLAG = PAGE - 1  # offset of the byte that turns 1 when the code will not be run again
+FUNCTIONS = ("PyThread_start_new_thread", "PyGILState_Ensure", "PyRun_SimpleString", "PyGILState_Release")
 
-_OUTER = """\
+# The text runs in `__main__`, so it assigns no name there; it starts a raw Python thread and ends, so that the code
+# page is free to go; and it lets nothing out, because what leaves it is printed on the job's stderr.
+_TEXT = """\
 try:
- exec({guard!r},{{}})
-except BaseException:
- try:exec({redeliver!r},{{}})
- except BaseException:pass
+ exec({start!r},{{}})
+except BaseException:pass
 """
-
-_GUARD = "import _thread\n_thread.start_new_thread(exec,({connector!r},{{}}))"
-
-_REDELIVER = """\
-import _thread,sys
-e=sys.exc_info()[0]
-if e not in(MemoryError,RuntimeError,SyntaxError):_thread.start_new_thread(exec,({late!r},{{"e":e,"i":_thread.get_ident()}}))
-"""
-
-_LATE = """\
-import _thread,ctypes,time
-time.sleep(.002)
-if e is KeyboardInterrupt:_thread.interrupt_main()
-else:ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(i),ctypes.py_object(e))
-"""
+_START = "import _thread\n_thread.start_new_thread(exec,({connector!r},{{}}))"
 
 
-def build(meeting: Meeting, expires: float, page: int) -> bytes:
-    """The bytes of the page: Python source, one page at most, without NUL.
+class Functions(NamedTuple):
+    """Addresses in the target of `FUNCTIONS`."""
 
-    page: where in the target the payload will lie, for the connector to unmap.
-    expires: CLOCK_MONOTONIC seconds after which the connector does nothing and a waiting socket is taken down.
+    start_new_thread: int
+    ensure: int
+    run_string: int
+    release: int
+
+
+def text(meeting: Meeting, expires: float, page: int) -> bytes:
+    """Python source of less than a page, without NUL.
+
+    expires: CLOCK_MONOTONIC seconds after which the connector does nothing and a waiting socket is taken down;
+    page: where in the target the text will lie, for the connector to unmap.
     """
     ours, theirs = meeting.tokens
     call = f"go({expires!r},{meeting.folders!r},{meeting.file!r},b'{ours}\\n',b'{theirs}',{page})"
-    guard = _GUARD.format(connector=_connector() + call)
-    payload = _OUTER.format(guard=guard, redeliver=_REDELIVER.format(late=_LATE)).encode()
-    if len(payload) >= PAGE or b"\0" in payload:
-        raise ValueError(f"the connector does not fit a page: {len(payload)} bytes")
-    return payload
+    source = _TEXT.format(start=_START.format(connector=_connector() + call)).encode()
+    if len(source) >= FLAG or b"\0" in source:
+        raise ValueError(f"the connector does not fit a page: {len(source)} bytes")
+    return source
+
+
+def code(at: int, functions: Functions) -> bytes:
+    """x86-64 instructions for address `at + PAGE` (System V ABI): the pending call, and the thread that it starts.
+
+    The pending call gets `at` as its argument. The thread sets the flag while it holds the GIL and leaves the page by
+    a jump: who holds the GIL and sees the flag knows that nobody is in the page any more.
+    """
+
+    def load(register: bytes, value: int) -> bytes:
+        return register + struct.pack("<Q", value)
+
+    rax, rdi = b"\x48\xb8", b"\x48\xbf"  # mov reg, imm64
+    call_rax = b"\xff\xd0"
+
+    def pending(thread: int) -> bytes:
+        return (
+            b"\x48\x83\xec\x08"  # sub rsp, 8: calls need a 16-byte aligned stack
+            + b"\x48\x89\xfe"  # mov rsi, rdi: the argument goes on to the thread
+            + load(rdi, thread)
+            + load(rax, functions.start_new_thread)
+            + call_rax
+            + b"\x31\xc0"  # xor eax, eax: a pending call that returns anything else raises in user code
+            + b"\x48\x83\xc4\x08"  # add rsp, 8
+            + b"\xc3"  # ret
+        )
+
+    thread = (
+        b"\x53\x55"  # push rbx; push rbp
+        + b"\x48\x83\xec\x08"  # sub rsp, 8
+        + b"\x48\x89\xfb"  # mov rbx, rdi
+        + load(rax, functions.ensure)
+        + call_rax
+        + b"\x89\xc5"  # mov ebp, eax: PyGILState_STATE
+        + b"\x48\x89\xdf"  # mov rdi, rbx
+        + load(rax, functions.run_string)
+        + call_rax
+        + b"\x89\xef"  # mov edi, ebp
+        + load(rax, at + FLAG)
+        + b"\xc6\x00\x01"  # mov byte [rax], 1
+        + load(rax, functions.release)
+        + b"\x48\x83\xc4\x08"  # add rsp, 8
+        + b"\x5d\x5b"  # pop rbp; pop rbx
+        + b"\xff\xe0"  # jmp rax
+    )
+    return pending(at + PAGE + len(pending(0))) + thread
 
 
 @cache

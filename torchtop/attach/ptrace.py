@@ -33,7 +33,7 @@ _SYNCHRONOUS = (signal.SIGTRAP, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, si
 # A blocked synchronous signal is forced by the kernel with its handler reset to default: it would outlive us.
 _MASK_ALL_BUT_SYNCHRONOUS = ((1 << 64) - 1) & ~sum(1 << (number - 1) for number in _SYNCHRONOUS)
 
-_SYS_MMAP, _SYS_MUNMAP, _SYS_FUTEX = 9, 11, 202
+_SYS_MMAP, _SYS_MPROTECT, _SYS_MUNMAP, _SYS_FUTEX = 9, 10, 11, 202
 _FUTEX_WAIT, _FUTEX_WAIT_BITSET = 0, 9
 _RESTARTS = (-512, -513, -514, -516)  # ERESTARTSYS, -NOINTR, -NOHAND, _RESTARTBLOCK of linux/errno.h
 _NO_SYSCALL = (1 << 64) - 1  # orig_rax: nothing to restart
@@ -131,6 +131,15 @@ class StoppedThread:
             raise AttachError(f"the target could not map a page of memory ({os.strerror((1 << 64) - address)})")
         return address
 
+    def make_executable(self, address: int, size: int, gadget: int) -> None:
+        """Turn mapped memory from writable into executable; `AttachError` where the system forbids that."""
+        failed = self._syscall(gadget, _SYS_MPROTECT, address, size, 5)
+        if failed:
+            why = os.strerror((1 << 64) - failed)
+            raise AttachError(
+                f"the target may not have new executable memory ({why}): start the job with `torchtop run` instead"
+            )
+
     def unmap_page(self, address: int, size: int, gadget: int) -> None:
         """Undo `map_page`."""
         self._syscall(gadget, _SYS_MUNMAP, address, size)
@@ -200,8 +209,10 @@ class StoppedThread:
             status = self._wait()
             if status >> 16 == _EVENT_STOP:
                 break
-            # A signal got in before our stop: let it be delivered now, the stop follows.
+            # A signal got in before our stop. It is delivered now; and as any stop cancels a pending interrupt
+            # (ptrace_stop in kernel/signal.c), the interrupt has to be asked for again.
             _request(_CONT, self.tid, 0, os.WSTOPSIG(status))
+            _request(_INTERRUPT, self.tid)
         _request(_GETREGS, self.tid, 0, ctypes.addressof(self._saved))
         _request(_GETREGSET, self.tid, _NT_X86_XSTATE, ctypes.addressof(self._xstate_vector))
         _request(_GETSIGMASK, self.tid, 8, ctypes.addressof(self._mask))
@@ -215,17 +226,20 @@ class StoppedThread:
         Letting go needs a stopped thread, and leaving a seized thread behind would hang it at its next signal: so
         this waits as long as the thread takes to stop (it refuses none but uninterruptible sleep).
         """
+        undelivered = 0
         while True:
             try:
                 self._put_back()
-                _request(_DETACH, self.tid)
+                _request(_DETACH, self.tid, 0, undelivered)
                 break
             except OSError as error:
                 if error.errno != errno.ESRCH or not os.path.exists(f"/proc/{self.pid}/task/{self.tid}"):
                     return  # it is gone, and with it what was to be put back
                 with suppress(CallTimeout, OSError):
                     _request(_INTERRUPT, self.tid)
-                    self._wait()
+                    status = self._wait()
+                    # Stopped on its way to a signal handler: the signal goes with it, else it would be lost.
+                    undelivered = 0 if status >> 16 else os.WSTOPSIG(status)
         for number in self.signals_held:
             os.kill(self.pid, number)
 

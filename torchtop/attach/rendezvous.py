@@ -12,6 +12,7 @@ import socket
 import stat
 import struct
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,19 +106,27 @@ def connect(meeting: Meeting) -> socket.socket | None:
     return None
 
 
-def sweep(folder: Path) -> None:
-    """Remove sockets of processes that have ended without doing it themselves, and the folder when it is then empty.
+def sweep(paths: Iterable[str]) -> None:
+    """Remove sockets that ended processes left in `paths`, and a folder that is then empty.
 
-    Only for a folder of our own PID namespace: the names carry pids as their processes saw them.
+    Only for folders as processes of our own PID and mount namespace see them: the names carry pids.
     """
-    try:
-        for entry in os.scandir(folder):
-            pid = entry.name.partition("-")[0]
-            if entry.name.endswith(".sock") and pid.isdigit() and not (proc.PROC / pid).exists():
-                os.unlink(entry.path)
-        folder.rmdir()
-    except OSError:
-        return  # somebody else's sockets are there, or the folder is not ours to clean
+    for folder in paths:
+        try:
+            for entry in os.scandir(folder):
+                pid = entry.name.partition("-")[0]
+                if entry.name.endswith(".sock") and pid.isdigit() and not (proc.PROC / pid).exists():
+                    os.unlink(entry.path)
+            os.rmdir(folder)
+        except OSError:
+            continue  # it is not there, it is not ours to clean, or somebody else's socket stands in it
+
+
+def shared_folders(pid: int) -> tuple[str, ...]:
+    """The folders of `pid` if it sees the same processes and files as we do, else none: for `sweep`."""
+    status = proc.status(pid)
+    same = os.stat(proc.inside(pid, "/")) == os.stat("/") and len(status.pids) == 1
+    return folders(pid, status.uid) if same else ()
 
 
 def _connect_in(folder: Path, file: str) -> socket.socket | None:

@@ -70,6 +70,7 @@ else:
 try:
     last.settimeout(1)
     last.sendall(farewell)
-    last.close()
 except OSError:
     pass  # nobody is there to be told
+finally:
+    last.close()

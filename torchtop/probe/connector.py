@@ -7,17 +7,20 @@ stderr.
 
 
 def unmap(page):
-    """Give the page back that this text was injected in."""
+    """Give back the two pages that this text was injected with, once their code has been left (payload.py)."""
     import ctypes
+    import time
 
-    ctypes.CDLL(None).munmap(ctypes.c_void_p(page), ctypes.c_size_t(4096))
+    while not ctypes.c_byte.from_address(page + 4095).value:
+        time.sleep(0.001)
+    ctypes.CDLL(None).munmap(ctypes.c_void_p(page), ctypes.c_size_t(8192))
 
 
 def go(expires, folders, file, ours, theirs, page=0):
     """Serve one monitor on `file` in the first of `folders` that is safe; return the path that was served, or None.
 
-    page: address of the page that this text came in. It is unmapped when a monitor is here, or none can come any more:
-    until then one may still cancel by writing into it.
+    page: address of the pages that this text came with. They are unmapped when a monitor is here, or none can come any more:
+    until then one may still cancel by writing into them.
     expires: CLOCK_MONOTONIC seconds after which nobody is waited for; 2,000,000 s from now at most (poll(2)).
     ours: what the client says first, with its newline; theirs: what we answer with.
     """

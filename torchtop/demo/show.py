@@ -1,0 +1,163 @@
+"""Start a demo in a process of its own, watch it like any other job, show what was seen, and end it."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from torchtop.attach import proc
+from torchtop.attach.job import LocalJob, find
+from torchtop.demo import DEMOS, Demo
+from torchtop.errors import NoTarget, TorchtopError, UsageError
+from torchtop.export import JsonWriter
+from torchtop.session import Options, nothing_measured, watch
+from torchtop.snapshot import Snapshot
+
+_START_S = 60.0  # s until PyTorch is loaded: a cold disk needs most of it
+_SETTLED_S = 1.0  # s without a new library or rank: the imports are over
+_POLL_S = 0.05
+_END_S = 10.0  # s to end after SIGTERM; the launcher gives its ranks half of that
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# The launcher has PyTorch too: until its ranks are there, it looks like a job of one rank itself.
+_RANKS = {"two-ranks": 2}
+
+
+def show(name: str | None, list_: bool, headless: bool, duration_s: float) -> int:
+    """Run the demo `name`, the first one if None, and print its snapshot; the exit code. Raises `TorchtopError`."""
+    if list_:
+        width = max(len(demo.name) for demo in DEMOS)
+        for demo in DEMOS:
+            print(f"{demo.name:<{width}}  {demo.summary}")
+        return 0
+    demo = choose(name)
+    if importlib.util.find_spec("torch") is None:
+        raise UsageError('the demos need PyTorch: run `make demo`, or pip install "torchtop[demo]"')
+    sink = JsonWriter(None, lines=False) if headless else TextWriter()
+    _say(f"starting {demo.name}: {demo.summary}")
+    with started(demo) as (process, errors):
+        job = wait_for_job(demo, process, errors)
+        pids = ", ".join(str(rank.pid) for rank in job.ranks)
+        _say(f"attaching to {pids} and watching for {duration_s:g} s")
+        outcome = watch(job, Options(duration_s=duration_s), sink.take)
+    sink.finish()
+    if outcome.interrupted:
+        return 130
+    problem = nothing_measured(job, outcome)
+    if problem is not None:
+        raise problem
+    return 0
+
+
+class TextWriter:
+    """Prints the last snapshot as one page."""
+
+    def __init__(self) -> None:
+        self._last: Snapshot | None = None
+
+    async def take(self, snapshot: Snapshot) -> bool:
+        """The session's sink."""
+        self._last = snapshot
+        return True
+
+    def finish(self) -> None:
+        """Print what is due at the end."""
+        from rich.console import Console
+
+        from torchtop.tui.summary import render
+
+        if self._last is not None:
+            Console().print(render(self._last))
+
+
+def choose(name: str | None) -> Demo:
+    """The demo of that name. Raises `UsageError`."""
+    if name is None:
+        return DEMOS[0]
+    for demo in DEMOS:
+        if demo.name == name:
+            return demo
+    raise UsageError(f"there is no demo {name!r}; there are {', '.join(demo.name for demo in DEMOS)}")
+
+
+@contextmanager
+def started(demo: Demo) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """The running demo and the file that its stderr goes to; ended afterwards, however that comes about."""
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryFile() as errors:
+        # In a session of its own, Ctrl-C reaches only us, and the demo is detached from before it ends.
+        process = subprocess.Popen(
+            [sys.executable, "-m", demo.module],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=_dying_with(os.getpid()),  # noqa: PLW1509 (no other thread runs yet)
+        )
+        try:
+            yield process, errors
+        finally:
+            _end(process)
+
+
+def wait_for_job(demo: Demo, process: subprocess.Popen[bytes], errors: IO[bytes]) -> LocalJob:
+    """The demo as a job, once all its ranks have loaded all that they load. Raises `TorchtopError` if it died."""
+    deadline = time.monotonic() + _START_S
+    before: object = None
+    since = 0.0
+    while (now := time.monotonic()) < deadline:
+        if process.poll() is not None:
+            raise TorchtopError(f"the demo {demo.name} ended with code {process.returncode}: {_last_line(errors)}")
+        try:
+            job = find(str(process.pid))
+            libraries = {mapping.path for rank in job.ranks for mapping in proc.mappings(rank.pid)}
+        except (NoTarget, OSError):
+            before = None
+        else:
+            if (job.ranks, libraries) != before:
+                before, since = (job.ranks, libraries), now
+            elif now - since >= _SETTLED_S and len(job.ranks) == _RANKS.get(demo.name, 1):
+                return job
+        time.sleep(_POLL_S)
+    raise TorchtopError(f"the demo {demo.name} was not ready within {_START_S:.0f} s: try again when the disk is quiet")
+
+
+def _dying_with(parent: int) -> Callable[[], None]:
+    """To run in the child: the kernel ends it when `parent` is gone, even by kill -9 (prctl(2))."""
+    prctl = ctypes.CDLL(None).prctl
+
+    def arrange() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # it was gone before the line above
+            os._exit(1)
+
+    return arrange
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _last_line(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing on stderr")
+
+
+def _say(text: str) -> None:
+    """Narration: stdout is for what was seen."""
+    print(text, file=sys.stderr, flush=True)
