@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--torch", action="store_true", help="import torch first, to look like a training job")
     parser.add_argument("--truth", required=True, metavar="FILE", help="written before the sleep, and again after it")
     parser.add_argument("--ready", metavar="FILE", help="appears just before the sleep")
+    parser.add_argument("--stop", metavar="FILE", help="taken like everywhere, but a sleep does not look")
     args = parser.parse_args()
 
     if args.torch:

@@ -22,9 +22,10 @@ from torchtop.export import JsonWriter
 from torchtop.session import Options, nothing_measured, watch
 from torchtop.snapshot import Snapshot
 
-_START_S = 60.0  # s until PyTorch is loaded: a cold disk needs most of it
+_START_S = 60.0  # s until PyTorch is loaded, and again until the first step: a cold disk needs most of it
 _SETTLED_S = 1.0  # s without a new library or rank: the imports are over
 _POLL_S = 0.05
+_LOOK_S = 0.5  # s between two looks whether steps have begun, and whether the time is up
 _END_S = 10.0  # s to end after SIGTERM; the launcher gives its ranks half of that
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # The launcher has PyTorch too: until its ranks are there, it looks like a job of one rank itself.
@@ -41,13 +42,14 @@ def show(name: str | None, list_: bool, headless: bool, duration_s: float) -> in
     demo = choose(name)
     if importlib.util.find_spec("torch") is None:
         raise UsageError('the demos need PyTorch: run `make demo`, or pip install "torchtop[demo]"')
-    sink = JsonWriter(None, lines=False) if headless else TextWriter()
+    sink: JsonWriter | TextWriter = JsonWriter(None, lines=False) if headless else TextWriter()
     _say(f"starting {demo.name}: {demo.summary}")
     with started(demo) as (process, errors):
         job = wait_for_job(demo, process, errors)
         pids = ", ".join(str(rank.pid) for rank in job.ranks)
-        _say(f"attaching to {pids} and watching for {duration_s:g} s")
-        outcome = watch(job, Options(duration_s=duration_s), sink.take)
+        _say(f"attaching to {pids}")
+        options = Options(duration_s=None, every_s=_LOOK_S, horizon_s=duration_s)
+        outcome = watch(job, options, FromFirstStep(sink, duration_s).take)
     sink.finish()
     if outcome.interrupted:
         return 130
@@ -55,6 +57,37 @@ def show(name: str | None, list_: bool, headless: bool, duration_s: float) -> in
     if problem is not None:
         raise problem
     return 0
+
+
+class FromFirstStep:
+    """A sink that hands on to another, and has enough `duration_s` after every rank's first step.
+
+    A demo that still prepares its data when it is attached to would else have no step to show in a short watch.
+    """
+
+    def __init__(self, sink: JsonWriter | TextWriter, duration_s: float) -> None:
+        self._sink = sink
+        self._duration_s = duration_s
+        self._began = time.monotonic()
+        self._stepped: float | None = None
+        self._told = False
+
+    async def take(self, snapshot: Snapshot) -> bool:
+        """The session's sink."""
+        now = time.monotonic()
+        if not self._told:
+            self._told = True
+            hellos = [rank.attach.hello_s for rank in snapshot.job.ranks if rank.attach is not None]
+            known = [hello for hello in hellos if hello is not None]
+            took = f" in {1000 * max(known):.0f} ms" if known else ""
+            _say(f"attached{took}; watching for {self._duration_s:g} s from the first step on")
+        counts = [rank.count for rank in snapshot.steps.by_rank]
+        if self._stepped is None and counts and min(counts) > 0:
+            self._stepped = now
+        await self._sink.take(snapshot)
+        if self._stepped is None:
+            return now - self._began < _START_S
+        return now - self._stepped < self._duration_s
 
 
 class TextWriter:

@@ -7,11 +7,14 @@ would mean calling modules, and a hook of the user's would see those calls.
 
 from __future__ import annotations
 
+from collections import deque
+
 DEFAULT_SHARE = 0.01  # of step time
 _AIM = 0.7  # of the budget: what one step's cost varies by must fit in the rest
 _AROUND = 1.0  # s around our hooks (slow path of Module.__call__) for each s inside them
 _NODE_CALL_S = 3e-6  # s around one graph node hook: taking the GIL, making its arguments
 _STEP_S = 8e-6  # s of what stays on the training thread in every step: optimizer hooks and two patches
+_MEDIAN_OF = 5  # armed steps
 FEWEST = 4  # at most one step in four is armed unless asked otherwise: the others are the statistics
 
 
@@ -25,6 +28,7 @@ class Budget:
         self.armed = 0
         self.cost_s = 0.0
         self.watched_s = 0.0
+        self._recent = deque(maxlen=_MEDIAN_OF)
 
     def fix(self, every):
         """Arm one step in `every`, whatever it costs; None to follow the budget again."""
@@ -43,11 +47,12 @@ class Budget:
         if self.fixed is not None:
             self.every = self.fixed
             return
+        # The median of a few: one hook that was descheduled in the middle says nothing about the next step.
+        self._recent.append(cost)
+        typical = sorted(self._recent)[len(self._recent) // 2]
         quiet = max(step_s - cost, 1e-6)
         room = max(self.share * _AIM * quiet - _STEP_S, 0.02 * self.share * quiet)
-        wanted = max(FEWEST, int(cost / room) + 1)
-        # Upwards at once, downwards slowly: one cheap step (an early stop, a validation) is no reason to hurry.
-        self.every = wanted if wanted > self.every else max(wanted, self.every * 3 // 4)
+        self.every = max(FEWEST, int(typical / room) + 1)
 
     def any_step(self, step_s):
         """Account for the resident part of any step."""
