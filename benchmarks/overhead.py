@@ -78,6 +78,11 @@ def twin() -> tuple[nn.Module, Tensor, Loss]:
     return transformer(width=16, batch=1, length=8)
 
 
+def one() -> tuple[nn.Module, Tensor, Loss]:
+    """A single small layer: a step in which what stays resident is most of the work."""
+    return nn.Sequential(nn.Linear(8, 8)), torch.randn(1, 8), lambda out: out.square().mean()
+
+
 def tiny() -> tuple[nn.Module, Tensor, Loss]:
     """200 layers so small that calling them is all the work."""
     return nn.Sequential(*[nn.Linear(8, 8) for _ in range(200)]), torch.randn(32, 8), lambda out: out.square().mean()
@@ -328,6 +333,14 @@ def calibrate(jobs: list[Job], twins: dict[str, tuple[float, Job]], seconds: flo
     head = ["job", "added", "inside our hooks", "module calls", "node hooks", "account", "added / account"]
     head += ["around / inside", "around a call", "around a node hook", "resident, every step"]
     print(table(head, lines))
+    ones = [job(f"one layer, {what}", one, what == "training", 0.1) for what in ("inference", "training")]
+    print(
+        "\nWhat stays resident, CPU us of every step: "
+        + "; ".join(
+            f"{each.name} {resident.middle:.1f} [{resident.low:.1f}, {resident.high:.1f}]"
+            for each, resident in ((each, resident_us(each, seconds, chance)) for each in ones)
+        )
+    )
     print(f"\nSmall twins of the transformer, put beside its full step: at most, with one step in {FEWEST} armed\n")
     print(table(["job", "bare step", "resident", "default budget"], derived), flush=True)
 
@@ -347,7 +360,7 @@ def main() -> int:
         job("transformer, inference", transformer, False, 0.6): 100.0,
         job("transformer, training", transformer, True, 1.5): 140.0,
     }
-    bare_s = {each.name: timed(each.step, 10).wall_s for each in jobs}
+    bare_s = {each.name: min(timed(each.step, 1).cpu_s for _ in range(10)) for each in jobs}
     lines: list[list[object]] = []
     print(f"steps on one thread; load average at the start {os.getloadavg()[0]:.2f}\n", flush=True)
     for each, seconds in jobs.items() if not args.calibrate else ():

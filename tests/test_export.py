@@ -79,3 +79,12 @@ def test_a_target_without_a_step_is_said(start: Start) -> None:
     assert done.returncode == 5
     assert done.stderr.count("\n") == 1 and "safe point" in done.stderr
     target.finish()
+
+
+def test_a_full_disk_is_one_sentence_and_the_job_runs_on(start: Start) -> None:
+    target = start("train.py", "--model", "mlp", "--steps", "100000", "--small").wait_ready()
+    command = [*TORCHTOP, "export", str(target.pid), "--format", "jsonl", "--every", "200ms", "-o", "/dev/full"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "torchtop: cannot write to /dev/full: No space left on device; the job runs on, detached\n"
+    assert target.stop()["steps"] > 0

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -82,7 +83,8 @@ class Session:
         self._done = anyio.Event()
 
     async def run(self) -> Outcome:
-        """Watch. Raises the first rank's problem when no rank could be attached to."""
+        """Watch. Raises the first rank's problem when no rank could be attached to, or the sink's when it fails."""
+        failed: TorchtopError | None = None
         async with anyio.create_task_group() as tasks:
             await tasks.start(self._take_signals)
             await self._attach_all()
@@ -90,8 +92,13 @@ class Session:
                 tasks.cancel_scope.cancel()
             else:
                 self._start(tasks)
-                await self._until_done()
+                try:
+                    await self._until_done()
+                except TorchtopError as problem:
+                    failed = problem  # raised below: out of a task group it would come as a group
                 await self._detach_all(tasks)
+        if failed is not None:
+            raise failed
         if not self._probes and self._problems and not self._interrupted:
             raise next(iter(self._problems.values()))
         if self._probes:
@@ -162,6 +169,10 @@ class Session:
             self._off[collector.name] = str(absent)
         except TorchtopError as problem:
             self._off[collector.name] = str(problem)
+            await collector.close()
+        except Exception as bug:  # noqa: BLE001  # a source that breaks must not end the watching of the others
+            where = traceback.extract_tb(bug.__traceback__)[-1]
+            self._off[collector.name] = f"a bug in torchtop: {bug!r} at {Path(where.filename).name}:{where.lineno}"
             await collector.close()
 
     async def _await_end(self, pid: int) -> None:
