@@ -234,6 +234,10 @@ class Session:
         with anyio.move_on_after(wire.SILENCE_S):
             while any(not probe.ended for probe in waiting):
                 await anyio.sleep(0.005)
+        for probe in waiting:
+            rank = self._window.ranks[probe.rank_pid]
+            if rank.bye is None and probe.rank_pid in self._alive:
+                rank.bye = {"left_behind": [f"process {probe.rank_pid} has not confirmed that the probe is gone"]}
         tasks.cancel_scope.cancel()
         with anyio.CancelScope(shield=True):
             for collector in self._collectors:

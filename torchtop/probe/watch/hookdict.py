@@ -14,10 +14,11 @@ With more entries than that the change waits until no thread is inside a functio
 
 from __future__ import annotations
 
+import itertools
 import sys
 
-# torch's own handles count up from 0, so this can never be one of theirs. An int, because torch.compile guards on keys.
-_KEY = -0x746F7263
+# torch's own handles count up from 0, so these can never be theirs. Ints, because torch.compile guards on keys.
+_keys = itertools.count(-0x746F7263, -1)
 
 
 def free_to_change(hooks, adding, iterating_file, iterating_name):
@@ -56,8 +57,9 @@ class Hook:
             return True
         if not free_to_change(self._hooks, True, *self._where):
             return False
-        self._hooks[_KEY] = self._function
-        self._key = _KEY
+        key = next(_keys)
+        self._hooks[key] = self._function
+        self._key = key
         return True
 
     def remove(self):

@@ -88,6 +88,11 @@ class StepClock:
         self._posts[key] = self._posts.get(key, 0) + 1
         if self._anchor is None:
             self._anchor = key
+            # Until now the root's calls may have been taken for steps: a long first step looks like a loop without
+            # an optimizer.
+            self.disarm_now()
+            self._rows.clear()
+            self._last, self.begun = None, 0
         elif sum(self._posts.values()) >= _FAVOUR_AFTER * len(self._posts):
             rarest = min(self._posts, key=self._posts.get)
             # Half as often or less: two optimizers in turn must not change places at every odd count.

@@ -88,12 +88,12 @@ class Watch:
 
     def tick(self):
         """Look for a loop without an optimizer once it is clear that none steps."""
-        if self.on and not self.optimizers:
+        if self.on and not self.optimizers and not self.clock.backward_seen:
             self.root_call.tick()
             idle = time.monotonic() - self._began > _SEEK_ROOT_S and not self.clock.begun
-            if idle and not self.clock.backward_seen and not facts.compiled_frames():
+            if idle and not facts.compiled_frames():
                 self.root_call.seek()
-        elif self.root_call.active:
+        else:
             self.root_call.stop()
 
     # Hooks: training thread
