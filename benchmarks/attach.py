@@ -4,8 +4,8 @@ Each target of tests/targets is attached to and left again many times. Beside it
 minutes: nothing at all (the null control), `py-spy dump`, and `memray attach` where memray is installed beside the
 target's Python. A step that a visit meets is as long as its own log says.
 
-The bars are for a quiet machine. How quiet it is, naps of 1 ms tell, taken between visits: by how much this process
-wakes too late, an attach is late too, and its target stands still for longer. Exit codes: 0 within the bars, 1 not,
+The bars are for a quiet machine. How quiet it is, naps tell, taken between visits: 1 ms of sleep and 2 ms of work. By
+how much they take longer, an attach takes longer too, and its target stands still. Exit codes: 0 within the bars, 1 not,
 2 not resolved: beyond them, and naps were late.
 """
 
@@ -35,7 +35,8 @@ LATENCY_P50_MS, LATENCY_P95_MS, PAUSE_P95_MS = 20.0, 100.0, 5.0  # DESIGN, "Budg
 NOTHING, TORCHTOP, PY_SPY, MEMRAY = "nothing", "torchtop", "py-spy dump", "memray attach"
 LATE_P95_MS = 0.5 * PAUSE_P95_MS  # of naps, above which exceeding a bar says nothing
 NAP_S = 0.001
-NAPS = 50  # in each visit of nothing
+WORK_S = 0.002  # of CPU after each, as an injection takes
+NAPS = 20  # in each visit of nothing
 JOBS = {
     "mlp": ("train.py", "--model", "mlp", "--steps", "1000000"),
     "transformer": ("train.py", "--model", "transformer", "--steps", "1000000"),
@@ -115,9 +116,11 @@ def visited(name: str, folder: Path, cycles: int, others: int, chance: random.Ra
 
     def naps() -> None:
         for _ in range(NAPS):
-            slept = time.monotonic()
+            began, used = time.monotonic(), time.thread_time()
             time.sleep(NAP_S)
-            late_ms.append(1000 * (time.monotonic() - slept - NAP_S))
+            while time.thread_time() - used < WORK_S:
+                pass
+            late_ms.append(1000 * (time.monotonic() - began - NAP_S - (time.thread_time() - used)))
 
     ways[NOTHING] = naps
     plan = [TORCHTOP] * cycles + [way for way in ways if way != TORCHTOP for _ in range(others)]

@@ -100,15 +100,6 @@ class ProbeCollector:
         except OSError as error:
             self.meter.reason = str(error)
 
-    async def detach(self, patience_s: float = 3.0) -> ProbeMessage | None:
-        """Ask the probe to go and wait for its goodbye, which says what it had to leave; None if none came."""
-        self.send(wire.DETACH)
-        with anyio.move_on_after(patience_s):
-            async for message in self.samples():
-                if message.type == wire.BYE:
-                    return message
-        return None
-
     async def close(self) -> None:
         """Close the socket. The probe detaches by itself when its last client is gone."""
         self.ended = True

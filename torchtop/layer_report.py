@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 from torchtop.snapshot import Layer
-from torchtop.timeline import ModuleTimes
+from torchtop.timeline import ArmedStep
 from torchtop.window import RankWindow
 
 LIMIT = 5_000  # rows of one snapshot; the rest is counted in layers_left_out
@@ -17,29 +17,25 @@ def layers(window: RankWindow, rank: int | None, limit: int = LIMIT) -> tuple[li
     if not steps:
         return [], 0
     step_s = fmean(step.step_s for step in steps)
-    seen = sorted({index for step in steps for index in step.modules})
-    rows = []
-    for index in seen:
+    # One row a name: a module that the loop makes anew in every step (a loss, mostly) is one to its user.
+    named: dict[str, list[int]] = {}
+    for index in sorted({index for step in steps for index in step.modules}):
         name = window.tree.shown_name(index)
         if name is not None:
-            times = [step.modules[index] for step in steps if index in step.modules]
-            rows.append(_layer(window, rank, index, name, times, len(steps), step_s))
+            named.setdefault(name, []).append(index)
+    rows = [_layer(window, rank, name, indices, steps, step_s) for name, indices in named.items()]
     return rows[:limit], max(len(rows) - limit, 0)
 
 
 def _layer(
-    window: RankWindow,
-    rank: int | None,
-    index: int,
-    name: str,
-    times: list[ModuleTimes],
-    steps: int,
-    step_s: float,
+    window: RankWindow, rank: int | None, name: str, indices: list[int], steps: list[ArmedStep], step_s: float
 ) -> Layer:
+    times = [step.modules[index] for step in steps for index in indices if index in step.modules]
+    index = indices[-1]
     module = window.tree.modules[index]
-    calls = sum(t.calls for t in times) / steps
-    forward = sum(t.self_forward_s for t in times) / steps
-    backward = _sum_known([t.self_backward_s for t in times], steps)
+    calls = sum(t.calls for t in times) / len(steps)
+    forward = sum(t.self_forward_s for t in times) / len(steps)
+    backward = _sum_known([t.self_backward_s for t in times], len(steps))
     shape, dtype, elements, stored = window.shapes.get(index, (None, None, None, None))
     flops = module.flops_per_output
     return Layer(
@@ -47,11 +43,11 @@ def _layer(
         name=name,
         type=module.type,
         calls=calls,
-        forward_s=sum(t.forward_s for t in times) / steps if calls else None,
-        backward_s=_sum_known([t.backward_s for t in times], steps),
+        forward_s=sum(t.forward_s for t in times) / len(steps) if calls else None,
+        backward_s=_sum_known([t.backward_s for t in times], len(steps)),
         self_forward_s=forward if calls else None,
         self_backward_s=backward,
-        recompute_s=_sum_known([t.recompute_s for t in times], steps),
+        recompute_s=_sum_known([t.recompute_s for t in times], len(steps)),
         share=(forward + (backward or 0.0)) / step_s if step_s else None,
         parameters=module.parameters,
         parameter_bytes=module.parameter_bytes,

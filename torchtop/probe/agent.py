@@ -18,6 +18,7 @@ from .teller import Teller, python_version
 from .watch.budget import Budget
 from .watch.watch import Watch
 
+_NEEDED = ("torch", "torch.nn.modules.module", "torch.optim.optimizer", "torch.utils.data.dataloader")
 _TICK_S = 0.1
 _HEALTH_S = 1.0
 _HANDSHAKE_S = 2.0
@@ -134,7 +135,8 @@ class Agent:
     def _work(self):
         torch = sys.modules.get("torch")
         # A program may still be importing torch, or have only its name: then there is nothing to hook yet.
-        if self._watch is None and hasattr(torch, "optim") and hasattr(torch, "compiler"):
+        loaded = all(name in sys.modules for name in _NEEDED)
+        if self._watch is None and loaded and not getattr(torch.__spec__, "_initializing", False):
             self._watch = Watch(torch, self._budget)
         if self._watch is not None:
             if not self._hooked:

@@ -28,7 +28,10 @@ class Client:
     def send(self, kind, version, body):
         """Queue one message; what cannot be written as JSON within the limit is dropped and counted."""
         self._seq += 1
-        line = json.dumps({"v": version, "type": kind, "seq": self._seq, **body}, allow_nan=False).encode() + b"\n"
+        line = (
+            json.dumps({"v": version, "type": kind, "seq": self._seq, **body}, allow_nan=False, default=str).encode()
+            + b"\n"
+        )
         if len(line) > LINE_LIMIT:
             self.dropped += 1
             return

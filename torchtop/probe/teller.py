@@ -128,11 +128,10 @@ class Teller:
             return  # the program was changing its modules just now: with the next armed step
         self._described = len(table)
         for root in {row[1] for row in rows} | set(new):
-            module = table.module(root) if root >= 0 else None
             body = {
                 "root": root,
-                "class": None if module is None else type(module).__name__,
-                "parameters": None if module is None else table.parameters_in(root),
+                "class": table.kinds[root] if root >= 0 else None,
+                "parameters": table.parameters_in(root) if root >= 0 else None,
                 "rows": [row for row in rows if row[1] == root],
             }
             earlier = self._modules.get(root)

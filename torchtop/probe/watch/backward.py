@@ -46,12 +46,12 @@ def patch_backward(torch, watch):
 
         return backward
 
-    return Patch(torch.autograd, "backward", make)
+    yield Patch(torch.autograd, "backward", make)
 
 
 def patch_scaler(torch, watch):
     """GradScaler: `scale` says that the next loss carries its factor, `update` that an iteration is over."""
-    scaler = torch.amp.GradScaler
+    scaler = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler  # before torch 2.3
 
     def make_scale(original):
         @functools.wraps(original)
@@ -72,7 +72,8 @@ def patch_scaler(torch, watch):
 
         return update
 
-    return [Patch(scaler, "scale", make_scale), Patch(scaler, "update", make_update)]
+    yield Patch(scaler, "scale", make_scale)
+    yield Patch(scaler, "update", make_update)
 
 
 def patch_tags(torch, watch):
@@ -90,4 +91,5 @@ def patch_tags(torch, watch):
 
         return make
 
-    return [Patch(torch, "save", tagging(CHECKPOINT)), Patch(torch.nn.Module, "eval", tagging(VALIDATION))]
+    yield Patch(torch, "save", tagging(CHECKPOINT))
+    yield Patch(torch.nn.Module, "eval", tagging(VALIDATION))

@@ -13,33 +13,36 @@ from _thread import get_ident
 from ..wire import BACKWARD_IN, BACKWARD_OUT, FORWARD_BEGIN, FORWARD_END, RECOMPUTE_BEGIN, RECOMPUTE_END
 
 
-def _first_node(value):
-    """The graph node of the first tensor in `value` that has one."""
-    node = getattr(value, "grad_fn", None)
-    if node is not None:
-        return node
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, (tuple, list)):
-        value = vars(value).values() if hasattr(type(value), "__dataclass_fields__") else ()
-    for item in value:
-        node = getattr(item, "grad_fn", None)
-        if node is None and isinstance(item, (tuple, list, dict)):
-            node = _first_node(item)
+def _first_node(value, tensor_type):
+    """The graph node of the first tensor in nested tuples, lists, dicts and dataclasses that has one."""
+    if isinstance(value, tensor_type):
+        return value.grad_fn
+    for item in _items(value):
+        if isinstance(item, tensor_type):
+            node = item.grad_fn
+        elif isinstance(item, (tuple, list, dict)):
+            node = _first_node(item, tensor_type)
+        else:
+            continue
         if node is not None:
             return node
     return None
+
+
+def _items(value):
+    """What a container holds; nothing for anything else. Attributes of foreign objects are not touched."""
+    if isinstance(value, (tuple, list)):
+        return value
+    if isinstance(value, dict):
+        return value.values()
+    return getattr(value, "__dict__", {}).values() if hasattr(type(value), "__dataclass_fields__") else ()
 
 
 def first_tensor(value, tensor_type):
     """The first tensor in nested tuples, lists, dicts and dataclasses, or None."""
     if isinstance(value, tensor_type):
         return value
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, (tuple, list)):
-        value = vars(value).values() if hasattr(type(value), "__dataclass_fields__") else ()
-    for item in value:
+    for item in _items(value):
         found = first_tensor(item, tensor_type)
         if found is not None:
             return found
@@ -80,6 +83,8 @@ def make_hooks(torch, marks, table):
             index = index_of.get(id(module))
             if index is None:
                 index = table.add(module)
+            if index is None:
+                return
             if graph_task() != -1:
                 marks.note(RECOMPUTE_BEGIN, None, index)
                 return
@@ -90,7 +95,7 @@ def make_hooks(torch, marks, table):
                 _note_root(marks, index, module, args, grad_enabled(), tensor_type)
             if args and id(args[0]) != last_output[0]:
                 # When the input is what the last module returned, backward's entry into that module says the same.
-                node = _first_node(args)
+                node = _first_node(args, tensor_type)
                 if node is not None:
                     node.register_prehook(node_hook(marks, BACKWARD_OUT, index))
                     marks.taps += 1
@@ -118,7 +123,7 @@ def make_hooks(torch, marks, table):
                 if marks.depth <= 0:
                     marks.depth = 0
                     marks.root_ended()
-            node = _first_node(output)
+            node = _first_node(output, tensor_type)
             if node is not None:
                 node.register_prehook(node_hook(marks, BACKWARD_IN, index))
                 marks.taps += 1

@@ -15,7 +15,7 @@ from .patch import Patch
 
 
 def patch_loader(torch, watch):
-    """Patches on DataLoader; an empty list when the program has not imported it (it then has none running)."""
+    """Put patches on DataLoader, one at a time."""
     module = torch.utils.data.dataloader
     now = time.perf_counter
 
@@ -60,10 +60,8 @@ def patch_loader(torch, watch):
 
         return __iter__
 
-    return [
-        Patch(module._BaseDataLoaderIter, "__next__", make_next),
-        Patch(module.DataLoader, "__iter__", make_iter),
-    ]
+    yield Patch(module._BaseDataLoaderIter, "__next__", make_next)
+    yield Patch(module.DataLoader, "__iter__", make_iter)
 
 
 def _settings(iterator):

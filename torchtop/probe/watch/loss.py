@@ -28,12 +28,12 @@ class LossCell:
             self._fresh = False
             if self._cell is None or self._cell.dtype != loss.dtype:
                 # The loss's own dtype: a conversion on the way from a device would make the copy wait.
-                self._cell = torch.zeros((), dtype=loss.dtype, pin_memory=on_cuda)
+                self._cell = torch.zeros((), dtype=loss.dtype, device="cpu", pin_memory=on_cuda)
             self._cell.copy_(loss.detach().reshape(()), non_blocking=True)
             self.scaled = scale is not None
             if self.scaled:
                 if self._factor is None:
-                    self._factor = torch.ones((), dtype=scale.dtype, pin_memory=on_cuda)
+                    self._factor = torch.ones((), dtype=scale.dtype, device="cpu", pin_memory=on_cuda)
                 self._factor.copy_(scale.detach().reshape(()), non_blocking=True)
             if on_cuda:
                 if self._event is None:

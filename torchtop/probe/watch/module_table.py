@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 
+LIMIT = 50_000  # modules; a loop that makes new ones in every step must not fill the memory
 _PAUSE_EVERY = 64  # modules described before the GIL is given away for a moment
 
 
@@ -15,13 +16,17 @@ class ModuleTable:
         self.index_of = {}
         self._refs = []
         self._described = set()
+        self.kinds = []
 
     def add(self, module):
-        """Number `module` (training thread, first sight of it) and return its index."""
+        """Number `module` (training thread, first sight of it); None when there are too many already."""
+        if len(self._refs) >= LIMIT:
+            return None
         key = id(module)
         index = len(self._refs)
         # The entry goes when the module goes: its id may then belong to another object.
         self._refs.append(weakref.ref(module, lambda _, key=key: self.index_of.pop(key, None)))
+        self.kinds.append(type(module).__name__)
         self.index_of[key] = index
         return index
 
@@ -42,6 +47,9 @@ class ModuleTable:
         for root in roots:
             top = self.module(root)
             if top is None:
+                # Made for one step and gone again, as a loss often is.
+                self._described.add(root)
+                rows.append([root, root, "", self.kinds[root], 0, 0, None, True])
                 continue
             for count, (name, module) in enumerate(top.named_modules()):
                 index = self.index_of.get(id(module))

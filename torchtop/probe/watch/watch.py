@@ -53,17 +53,18 @@ class Watch:
 
     def attach(self):
         """Install what stays while attached. Returns True when all of it is in; call again until it is."""
-        torch = self.torch
-        if not self._patches:
-            self._patches = [*patch_loader(torch, self), patch_backward(torch, self)]
-            self._patches += [*patch_scaler(torch, self), *patch_tags(torch, self)]
+        if not self.on:
+            self.on = True
+            for install in (patch_loader, patch_backward, patch_scaler, patch_tags):
+                # One by one: what is in is known, and comes out again, even if the next cannot be put in.
+                for patch in install(self.torch, self):
+                    self._patches.append(patch)
             optimizer = sys.modules["torch.optim.optimizer"]
             where = (_STEP_FILE, _STEP_NAME)
             self._step_hooks = [
                 Hook(optimizer._global_optimizer_pre_hooks, self._before_step, "optimizer pre hook", *where),
                 Hook(optimizer._global_optimizer_post_hooks, self._after_step, "optimizer post hook", *where),
             ]
-            self.on = True
         added = [hook.add() for hook in self._step_hooks]
         return all(added)
 
