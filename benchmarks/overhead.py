@@ -78,7 +78,7 @@ def twin() -> tuple[nn.Module, Tensor, Loss]:
     return transformer(width=16, batch=1, length=8)
 
 
-def one() -> tuple[nn.Module, Tensor, Loss]:
+def single() -> tuple[nn.Module, Tensor, Loss]:
     """A single small layer: a step in which what stays resident is most of the work."""
     return nn.Sequential(nn.Linear(8, 8)), torch.randn(1, 8), lambda out: out.square().mean()
 
@@ -333,7 +333,7 @@ def calibrate(jobs: list[Job], twins: dict[str, tuple[float, Job]], seconds: flo
     head = ["job", "added", "inside our hooks", "module calls", "node hooks", "account", "added / account"]
     head += ["around / inside", "around a call", "around a node hook", "resident, every step"]
     print(table(head, lines))
-    ones = [job(f"one layer, {what}", one, what == "training", 0.1) for what in ("inference", "training")]
+    ones = [job(f"one layer, {what}", single, what == "training", 0.1) for what in ("inference", "training")]
     print(
         "\nWhat stays resident, CPU us of every step: "
         + "; ".join(

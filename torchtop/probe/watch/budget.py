@@ -1,8 +1,8 @@
 """How often a step may be armed: the probe's own cost, measured, held under a share of step time.
 
 The cost of an armed step is the time spent inside our hooks, measured by themselves, plus what torch and the
-interpreter add around them. That part is a fixed proportion, measured by benchmarks/overhead.py: timing it here
-would mean calling modules, and a hook of the user's would see those calls.
+interpreter add around them: so much a module call and so much a graph node hook, as benchmarks/overhead.py --calibrate
+measured them. Timing them here would mean calling modules, and a hook of the user's would see those calls.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections import deque
 
 DEFAULT_SHARE = 0.01  # of step time
 _AIM = 0.7  # of the budget: what one step's cost varies by must fit in the rest
-_AROUND = 1.0  # s around our hooks (slow path of Module.__call__) for each s inside them
-_NODE_CALL_S = 3e-6  # s around one graph node hook: taking the GIL, making its arguments
-_STEP_S = 8e-6  # s of what stays on the training thread in every step: optimizer hooks and two patches
+_CALL_S = 4e-6  # s around our two hooks at each module call: the slow path of Module.__call__ (measured 3.4 to 4.4)
+_NODE_CALL_S = 4e-6  # s around one graph node hook: taking the GIL, making its arguments (measured 3.5 to 5.1)
+_STEP_S = 12e-6  # s that stay on the training thread in every step: optimizer hooks and two patches (measured 12 to 45)
 _MEDIAN_OF = 5  # armed steps
+_LONGEST_S = 20.0  # s without an armed step at most: at that distance none costs anything that matters
 FEWEST = 4  # at most one step in four is armed unless asked otherwise: the others are the statistics
 
 
@@ -28,6 +29,7 @@ class Budget:
         self.armed = 0
         self.cost_s = 0.0
         self.watched_s = 0.0
+        self._quiet_s = None
         self._recent = deque(maxlen=_MEDIAN_OF)
 
     def fix(self, every):
@@ -37,7 +39,7 @@ class Budget:
 
     def cost_of(self, marks):
         """(s in forward, s in backward) that the armed step behind `marks` took longer than it would have, by our account."""
-        return marks.spent_s * (1 + _AROUND), marks.taps * _NODE_CALL_S
+        return marks.spent_s + marks.calls * _CALL_S, marks.taps * _NODE_CALL_S
 
     def armed_step(self, marks, step_s):
         """Account for an armed step and adapt."""
@@ -50,14 +52,17 @@ class Budget:
         # The median of a few: one hook that was descheduled in the middle says nothing about the next step.
         self._recent.append(cost)
         typical = sorted(self._recent)[len(self._recent) // 2]
-        quiet = max(step_s - cost, 1e-6)
-        room = max(self.share * _AIM * quiet - _STEP_S, 0.02 * self.share * quiet)
-        self.every = max(FEWEST, int(typical / room) + 1)
+        quiet = self._quiet_s or max(step_s - cost, 1e-4)
+        room = max(self.share * _AIM * quiet - _STEP_S, 0.1 * self.share * quiet)
+        rarest = max(FEWEST, int(_LONGEST_S / quiet))
+        self.every = min(max(FEWEST, int(typical / room) + 1), rarest)
 
-    def any_step(self, step_s):
-        """Account for the resident part of any step."""
+    def any_step(self, step_s, armed):
+        """Account for the resident part of any step, and learn how long an unarmed one takes."""
         self.cost_s += _STEP_S
         self.watched_s += step_s
+        if not armed:
+            self._quiet_s = step_s if self._quiet_s is None else 0.9 * self._quiet_s + 0.1 * step_s
 
     def cost_share(self):
         """Share of watched time that went into the probe, None before the first step."""

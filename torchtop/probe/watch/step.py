@@ -138,7 +138,7 @@ class StepClock:
                 )
             )
             self.begun += 1
-            self._budget.any_step(step_s)
+            self._budget.any_step(step_s, marks is not None)
             if marks is not None:
                 marks.step = (self._last, now, self.begun, len(self._cycle) or 1)
                 self._budget.armed_step(marks, step_s)
