@@ -341,13 +341,13 @@ def calibrate(jobs: list[Job], twins: dict[str, tuple[float, Job]], seconds: flo
             for each, resident in ((each, resident_us(each, seconds, chance)) for each in ones)
         )
     )
-    print(f"\nSmall twins of the transformer, put beside its full step: at most, with one step in {FEWEST} armed\n")
+    print(f"\nSmall twins of the transformer, put beside its full step: an estimate, with one step in {FEWEST} armed\n")
     print(table(["job", "bare step", "resident", "default budget"], derived), flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a minute instead of eight; seldom resolves anything")
+    parser.add_argument("--quick", action="store_true", help="two minutes instead of nine; seldom resolves anything")
     parser.add_argument("--calibrate", action="store_true", help="only measure the constants of budget.py")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

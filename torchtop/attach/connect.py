@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from torchtop.attach import bundle, payload, rendezvous
-from torchtop.attach.inject import Injection, check_state, inject, remind
+from torchtop.attach.inject import Injection, check_alive, check_state, inject, remind
 from torchtop.attach.rendezvous import Channel, Meeting
 from torchtop.errors import AttachError, NothingMeasured
 
@@ -63,7 +63,7 @@ def _await_connector(meeting: Meeting, injection: Injection, deadline: float, gi
             if channel is not None:
                 return channel
             time.sleep(_POLL_S)
-            check_state(meeting.pid)
+            check_alive(meeting.pid)
             waited = time.monotonic() - began
             if reminders and waited > reminders[0]:
                 del reminders[0]

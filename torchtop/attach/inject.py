@@ -59,19 +59,37 @@ class Injection(NamedTuple):
             write_memory(self.pid, self.page, b"\0")
 
 
-def check_state(pid: int) -> proc.Status:
-    """Refuse a target that must not be touched now; raise `NoTarget` when there is none."""
+def check_state(pid: int, patience_s: float = 2.0) -> proc.Status:
+    """Refuse a target that must not be touched now; raise `NoTarget` when there is none.
+
+    Waits up to `patience_s` for it to leave uninterruptible sleep: a process that starts is in it again and again.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            status = proc.status(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            raise NoTarget(f"there is no process {pid}: `pgrep -af python` lists candidates") from None
+        if status.tracer_pid:
+            raise AttachError(
+                f"process {pid} is already traced by process {status.tracer_pid}: end that debugger or profiler first"
+            )
+        if status.state == "D" and time.monotonic() < deadline:
+            time.sleep(0.01)
+            continue
+        if status.state in _REFUSED_STATES:
+            raise AttachError(f"process {pid} cannot be attached to: {_REFUSED_STATES[status.state].format(pid=pid)}")
+        return status
+
+
+def check_alive(pid: int) -> None:
+    """Raise `NoTarget` once the process has ended."""
     try:
-        status = proc.status(pid)
+        if proc.status(pid).state not in "ZX":
+            return
     except (FileNotFoundError, ProcessLookupError):
-        raise NoTarget(f"there is no process {pid}: `torchtop ps` lists the jobs on this machine") from None
-    if status.tracer_pid:
-        raise AttachError(
-            f"process {pid} is already traced by process {status.tracer_pid}: end that debugger or profiler first"
-        )
-    if status.state in _REFUSED_STATES:
-        raise AttachError(f"process {pid} cannot be attached to: {_REFUSED_STATES[status.state].format(pid=pid)}")
-    return status
+        pass
+    raise NoTarget(f"process {pid} ended while it was being attached to")
 
 
 def find_interpreter(pid: int) -> Interpreter:
@@ -196,7 +214,7 @@ def remind(pid: int, wake: bool) -> None:
 
 def permission_sentence(pid: int, error: OSError) -> str:
     """Why ptrace was refused, as far as it can be told, and the command that helps."""
-    attach = f"sudo $(command -v torchtop) attach {pid}"
+    attach = f"sudo $(command -v torchtop) export {pid}"
     try:
         uid = proc.status(pid).uid
     except (OSError, KeyError):

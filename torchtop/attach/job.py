@@ -66,7 +66,7 @@ def _by_command(part: str) -> int:
     pids = sorted({_rank_above(pid) for pid in found})
     jobs = {_job_of(pid).ranks: pid for pid in pids}
     if not jobs:
-        raise NoTarget(f"no PyTorch process has {part!r} in its command line: `torchtop ps` lists the jobs")
+        raise NoTarget(f"no PyTorch process has {part!r} in its command line: `pgrep -af python` lists candidates")
     if len(jobs) > 1:
         listed = ", ".join(str(pid) for pid in jobs.values())
         raise UsageError(
@@ -148,8 +148,8 @@ def _job(processes: dict[int, dict[str, str]], named: int) -> LocalJob:
 def _not_torch(pid: int) -> str:
     name = os.path.basename(os.readlink(proc.PROC / str(pid) / "exe"))
     if "python" in name:
-        return f"process {pid} is Python, but has not loaded PyTorch: `torchtop ps` lists the jobs that have"
-    return f"process {pid} ({name}) is not a Python process: `torchtop ps` lists the PyTorch jobs on this machine"
+        return f"process {pid} is Python, but has not loaded PyTorch: `pgrep -af python` lists candidates"
+    return f"process {pid} ({name}) is not a Python process: `pgrep -af python` lists candidates"
 
 
 def _number(text: str | None) -> int | None:

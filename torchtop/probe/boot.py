@@ -70,6 +70,8 @@ else:
 try:
     last.settimeout(1)
     last.sendall(farewell)
+    # A DataLoader worker forked meanwhile holds the socket too: closing it here alone would say nothing to the peer.
+    last.shutdown(2)
 except OSError:
     pass  # nobody is there to be told
 finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections import deque
 
@@ -90,6 +91,10 @@ class Client:
         return now - self._heard > SILENCE_S
 
     def close(self):
-        """Close the socket; closing twice is fine."""
+        """End the connection; closing twice is fine. shutdown, because a forked DataLoader worker holds the socket too."""
         self.gone = True
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the peer was quicker
         self.sock.close()

@@ -144,7 +144,8 @@ class StepClock:
                 self._budget.armed_step(marks, step_s)
                 self._closed.append(marks)
                 self._until_armed = self._budget.every
-            self._until_armed -= 1
+            # The budget may have come down since the last armed step: whoever asks for more need not wait for it.
+            self._until_armed = min(self._until_armed, self._budget.every) - 1
         self._reset()
         self._cycle.clear()
         self._last = now
