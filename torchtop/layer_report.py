@@ -35,20 +35,24 @@ def _layer(
     module = window.tree.modules[index]
     calls = sum(t.calls for t in times) / len(steps)
     forward = sum(t.self_forward_s for t in times) / len(steps)
-    backward = _sum_known([t.self_backward_s for t in times], len(steps))
     shape, dtype, elements, stored = window.shapes.get(index, (None, None, None, None))
     flops = module.flops_per_output
+    if window.on_cuda:
+        # When the host queued its kernels is not how long a layer took: no number is better than that one.
+        times, step_s = [], 0.0
     return Layer(
         rank=rank,
         name=name,
         type=module.type,
         calls=calls,
-        forward_s=sum(t.forward_s for t in times) / len(steps) if calls else None,
+        forward_s=sum(t.forward_s for t in times) / len(steps) if times and calls else None,
         backward_s=_sum_known([t.backward_s for t in times], len(steps)),
-        self_forward_s=forward if calls else None,
-        self_backward_s=backward,
+        self_forward_s=forward if times and calls else None,
+        self_backward_s=_sum_known([t.self_backward_s for t in times], len(steps)),
         recompute_s=_sum_known([t.recompute_s for t in times], len(steps)),
-        share=(forward + (backward or 0.0)) / step_s if step_s else None,
+        share=sum(t.self_forward_s + (t.self_backward_s or 0.0) for t in times) / len(steps) / step_s
+        if step_s
+        else None,
         parameters=module.parameters,
         parameter_bytes=module.parameter_bytes,
         activation_bytes=stored or None,

@@ -23,6 +23,7 @@ from torchtop.snapshot import (
     Job,
     Memory,
     MonitorHealth,
+    Phases,
     ProbeHealth,
     Rank,
     Snapshot,
@@ -32,6 +33,7 @@ from torchtop.snapshot import (
 from torchtop.step_statistics import phases, statistics
 from torchtop.window import RankWindow, Window
 
+_HOST_ONLY = "the device's time between the phases is not put together yet: host_phases_s has the host's"
 _STACKS = 64  # threads in one snapshot
 
 
@@ -102,6 +104,8 @@ def _slowest(by_rank: Sequence[Distribution]) -> Distribution | None:
 def _distribution(window: RankWindow, info: RankInfo) -> Distribution:
     steps = statistics(list(window.steps), window.batch)
     found, step_s, _ = phases(list(window.armed), False)
+    if window.on_cuda:
+        found = None
     return Distribution(
         rank=info.rank,
         pid=info.pid,
@@ -120,6 +124,10 @@ def _steps(window: Window, by_rank: Sequence[Distribution], slow: RankWindow | N
     slow_steps = statistics(list(slow.steps), slow.batch) if slow is not None else None
     communicates = len(window.ranks) > 1 or bool(slow is not None and slow.facts.get("distributed"))
     found, step_s, reasons = phases(list(slow.armed), communicates) if slow is not None else (None, None, {})
+    on_host = None
+    if slow is not None and slow.on_cuda:
+        on_host, found = found, None
+        reasons = dict.fromkeys(Phases.__struct_fields__, _HOST_ONLY)
     rates = [rank.samples_per_s for rank in by_rank if rank.samples_per_s is not None]
     tokens = [statistics(list(rank.steps), rank.batch).tokens_per_s for rank in window.ranks.values()]
     known_tokens = [rate for rate in tokens if rate is not None]
@@ -139,7 +147,7 @@ def _steps(window: Window, by_rank: Sequence[Distribution], slow: RankWindow | N
         sampled=len(slow.armed) if slow is not None else 0,
         sampled_mean_s=step_s,
         phases_s=found,
-        host_phases_s=None,
+        host_phases_s=on_host,
         phase_reasons=reasons,
         overlapped_communication_s=None,
         began=slow.steps[0].t_end - slow.steps[0].step_s if slow is not None and slow.steps else None,

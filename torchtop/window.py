@@ -60,6 +60,11 @@ class RankWindow:
         self.processes: deque[ProcessSample] = deque(maxlen=_READINGS)
         self._parts: dict[int, tuple[array[float], array[int]]] = {}
 
+    @property
+    def on_cuda(self) -> bool:
+        """Whether the model is on a CUDA device: the marks of the host then say when work was queued, not done."""
+        return "cuda" in self.facts.get("devices", ())
+
     def take(self, message: ProbeMessage) -> None:
         """Take in one message of the probe; unknown types are left alone."""
         body = message.body

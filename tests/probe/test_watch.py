@@ -70,6 +70,14 @@ def test_a_loss_made_anew_in_every_step_is_one_row(watching: Watching) -> None:
     assert [row.calls for row in rows] == [1.0, 1.0]
 
 
+def test_on_cuda_no_host_time_is_sold_as_a_layers(watching: Watching) -> None:
+    window = watching.steps(6, training_step(nn.Linear(8, 3), torch.sum))
+    window.facts = {**window.facts, "devices": ["cuda"]}
+    (row,), _ = layers(window, None)
+    assert (row.calls, row.parameters) == (1.0, 27)
+    assert (row.forward_s, row.backward_s, row.self_forward_s, row.self_backward_s, row.share) == (None,) * 5
+
+
 def test_a_loss_that_is_not_finite_is_flagged_and_cuts_nothing(watching: Watching) -> None:
     window = watching.steps(5, training_step(nn.Linear(8, 3), lambda out: out.sum() * float("inf")))
     assert (window.loss, window.loss_finite) == (None, False)
