@@ -27,6 +27,7 @@ _GETSIGMASK, _SETSIGMASK = 0x420A, 0x420B
 _EVENT_STOP = 128
 _WALL = 0x40000000
 _NT_X86_XSTATE = 0x202
+_SPIN_S = 0.0005  # s of asking without sleeping
 _XSTATE_ROOM = 32768  # bytes; AVX-512 takes 2,696, AMX tiles another 8,192
 
 _SYNCHRONOUS = (signal.SIGTRAP, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
@@ -190,18 +191,21 @@ class StoppedThread:
             self.signals_held.append(number)
 
     def _wait(self) -> int:
-        deadline = time.monotonic() + self.timeout_s
-        pause = 0.00002
+        began = time.monotonic()
+        pause = 0.0001
         while True:
             tid, status = os.waitpid(self.tid, os.WNOHANG | _WALL)
             if tid:
                 if os.WIFEXITED(status) or os.WIFSIGNALED(status):
                     raise AttachError("the target ended while it was being attached to")
                 return status
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if waited > self.timeout_s:
                 raise CallTimeout
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.002)
+            # A stop takes some ten microseconds: to sleep at once would cost the target a time slice of ours.
+            if waited > _SPIN_S:
+                time.sleep(pause)
+                pause = min(pause * 1.5, 0.002)
 
     def _stop_seized(self) -> None:
         _request(_INTERRUPT, self.tid)
