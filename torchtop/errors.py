@@ -5,6 +5,7 @@
     ├─ UsageError       an argument or file is wrong (exit 2)
     ├─ NoTarget         no such process, or not a PyTorch process (exit 3)
     ├─ AttachError      attaching is not permitted or not possible now (exit 4)
+    │  └─ ProbeImpossible   no probe can ever run there; what can be seen from outside is shown instead
     ├─ NothingMeasured  attached, but no safe point or no step came in time (exit 5)
     └─ ProtocolError    probe and monitor disagree about what is on the wire (exit 4)
 
@@ -42,6 +43,10 @@ class AttachError(TorchtopError):
     """The target is there, but may not or cannot be attached to now."""
 
     exit_code = 4
+
+
+class ProbeImpossible(AttachError):
+    """The target may be looked at, but no probe can run in it: the outside view is all there is."""
 
 
 class NothingMeasured(TorchtopError):

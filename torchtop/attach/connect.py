@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from torchtop.attach import bundle, payload, rendezvous
-from torchtop.attach.inject import Injection, check_alive, check_state, inject, remind
+from torchtop.attach.inject import Injection, inject, remind
+from torchtop.attach.permission import check_alive, check_state
 from torchtop.attach.rendezvous import Channel, Meeting
 from torchtop.errors import AttachError, NothingMeasured
 

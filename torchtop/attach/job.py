@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple
 
 from torchtop.attach import proc
-from torchtop.attach.inject import check_state, permission_sentence
+from torchtop.attach.permission import check_state, permission_sentence
 from torchtop.errors import AttachError, NoTarget, UsageError
 
 _DISABLE = "TORCHTOP_DISABLE"
