@@ -19,36 +19,15 @@ from typing import ClassVar, NamedTuple
 import anyio
 import anyio.to_thread
 
+from torchtop.attach.proc import Stat, parse_stat
+from torchtop.attach.role import Identity, is_worker
 from torchtop.collectors.base import Polled
 from torchtop.collectors.host import per_second
 from torchtop.errors import Unavailable
 from torchtop.record import ProcessSample
 
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 UNLIMITED_BYTES = 1 << 62  # cgroup v1 writes "no limit" as the largest page count that fits
-WORKER_NAME = "pt_data_worker"  # torch >= 2.5 calls the main thread of a DataLoader worker so (pytorch PR 128448)
 TIMEOUT_S = 5.0  # a reading takes milliseconds; longer means a target that holds a kernel lock
-
-
-class Stat(NamedTuple):
-    """What is used of /proc/PID/stat."""
-
-    name: str
-    state: str
-    parent: int
-    cpu_s: float
-    threads: int
-    start_ticks: int
-    rss_bytes: int
-
-
-class Identity(NamedTuple):
-    """What tells a forked copy of a process from another program; None where permission is lacking."""
-
-    name: str
-    exe: str | None
-    cmdline: str
 
 
 class CgroupMemory(NamedTuple):
@@ -71,21 +50,6 @@ class Known(NamedTuple):
     worker: bool = False
 
 
-def parse_stat(text: str) -> Stat:
-    """Fields of /proc/PID/stat. The name may hold spaces and parentheses: only the last parenthesis ends it."""
-    head, _, tail = text.rpartition(")")
-    fields = tail.split()
-    return Stat(
-        name=head.partition("(")[2],
-        state=fields[0],
-        parent=int(fields[1]),
-        cpu_s=(int(fields[11]) + int(fields[12])) / TICKS_PER_S,
-        threads=int(fields[17]),
-        start_ticks=int(fields[19]),
-        rss_bytes=int(fields[21]) * PAGE_BYTES,
-    )
-
-
 def parse_switches(status: str) -> int | None:
     """Involuntary context switches of the main thread in /proc/PID/status; None in kernels that do not count them."""
     found = re.search(r"^nonvoluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE)
@@ -98,14 +62,14 @@ def parse_io(text: str) -> tuple[int, int]:
     return int(fields["read_bytes"]), int(fields["write_bytes"])
 
 
-def parse_cgroup(text: str) -> tuple[str, str] | None:
-    """(version "v1" or "v2", path) of the hierarchy that accounts memory, of /proc/PID/cgroup; None if there is none.
+def parse_cgroup(text: str, controller: str = "memory") -> tuple[str, str] | None:
+    """(version "v1" or "v2", path) of the hierarchy that has `controller`, of /proc/PID/cgroup; None if there is none.
 
-    On hybrid systems both exist and v1 holds the memory controller (cgroups(7)).
+    On hybrid systems both exist and v1 holds the controllers (cgroups(7)).
     """
     rows = [line.split(":", 2) for line in text.splitlines() if line.count(":") >= 2]
     for _, controllers, path in rows:
-        if "memory" in controllers.split(","):
+        if controller in controllers.split(","):
             return "v1", path
     for number, _, path in rows:
         if number == "0":
@@ -113,17 +77,17 @@ def parse_cgroup(text: str) -> tuple[str, str] | None:
     return None
 
 
-def cgroup_directories(root: Path, text: str) -> tuple[Path, ...]:
+def cgroup_directories(root: Path, text: str, controller: str = "memory") -> tuple[Path, ...]:
     """Directories below `root` whose limits bind a process with this /proc/PID/cgroup, its own first.
 
     In a container the path may be the host's while `root` shows the container's part only: what does not exist is left
     out, and `root` itself ends the list.
     """
-    found = parse_cgroup(text)
+    found = parse_cgroup(text, controller)
     if found is None:
         return ()
     version, path = found
-    base = root / "memory" if version == "v1" else root
+    base = root / controller if version == "v1" else root
     # ".." leads out of this cgroup namespace, to directories that cannot be seen from here.
     own = base if ".." in path.split("/") else base / path.strip("/")
     above = [own, *own.parents]
@@ -145,23 +109,6 @@ def cgroup_memory(directories: Sequence[Path]) -> CgroupMemory:
     return groups[0] if groups else CgroupMemory(None, None)
 
 
-def is_worker(process: Identity, parent: Identity, rank: Identity) -> bool:
-    """Whether a descendant of a rank is one of its DataLoader workers, by the way multiprocessing starts them.
-
-    fork copies the command line of the rank; spawn and forkserver put their module's name there. The fork server
-    and the resource tracker are servants of multiprocessing, not workers. An `exe` that cannot be read decides nothing.
-    """
-    if process.exe and rank.exe and process.exe != rank.exe:
-        return False
-    if "multiprocessing.resource_tracker" in process.cmdline:
-        return False
-    if process.name == WORKER_NAME:
-        return True
-    if "multiprocessing.forkserver" in process.cmdline:
-        return process.cmdline == parent.cmdline
-    return bool(process.cmdline) and (process.cmdline == rank.cmdline or "multiprocessing.spawn" in process.cmdline)
-
-
 class ProcessCollector(Polled):
     """Ranks and their workers. Cost: some 50 us a process and 5 us for each of its threads; read in a worker thread."""
 
@@ -180,6 +127,10 @@ class ProcessCollector(Polled):
         self._cgroup = cgroup
         self._has_children_files = False
         self._known: dict[int, Known] = {}
+
+    def follow(self, rank_pids: tuple[int, ...]) -> None:
+        """Read these ranks from now on."""
+        self._rank_pids = rank_pids
 
     async def open(self) -> None:
         if not (self._proc / "self/stat").exists() and not any((self._proc / str(p)).exists() for p in self._rank_pids):

@@ -102,6 +102,10 @@ class StacksCollector(Polled):
         self._py_spy = ""
         self._turn = 0
 
+    def follow(self, rank_pids: tuple[int, ...]) -> None:
+        """Read these ranks from now on."""
+        self._rank_pids = rank_pids
+
     async def open(self) -> None:
         found = shutil.which(self._wanted) if self._wanted else find_py_spy()
         if found is None:

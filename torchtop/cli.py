@@ -74,6 +74,9 @@ def export(
     sample_every: Annotated[
         int | None, typer.Option(min=1, help="Look into one step in N, instead of as often as the budget allows.")
     ] = None,
+    no_probe: Annotated[
+        bool, typer.Option("--no-probe", help="Put nothing into the job: devices, host, processes and stacks only.")
+    ] = False,
 ) -> None:
     """Attach, watch, and print what was seen as JSON; then detach and leave nothing behind."""
     from torchtop.export import export as run
@@ -86,8 +89,31 @@ def export(
         every_s=seconds(every, "--every") if lines else None,
         sample_every=sample_every,
         budget=share(budget, "--budget") if budget is not None else None,
+        no_probe=no_probe,
     )
     raise typer.Exit(run(target, options, lines, output))
+
+
+@app.command()
+def ps(json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+    """List the PyTorch jobs of this machine, and whether they may be attached to."""
+    from torchtop.ps import ps as run
+
+    raise typer.Exit(run(json_))
+
+
+@app.command()
+def doctor(
+    pid: Annotated[str | None, typer.Argument(help="A process to look at; without it, only this machine.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Also measure how fast one core is (2 s), and keep the result.")
+    ] = False,
+) -> None:
+    """Say what stands against attaching, and the command line that helps."""
+    from torchtop.doctor import doctor as run
+
+    raise typer.Exit(run(pid, json_, calibrate))
 
 
 @app.command()

@@ -16,18 +16,15 @@ import anyio.abc
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from torchtop.attach.proc import PAGE_BYTES, TICKS_PER_S, parse_stat
+from torchtop.attach.role import Identity, is_worker
 from torchtop.collectors.process import (
-    PAGE_BYTES,
-    TICKS_PER_S,
     CgroupMemory,
-    Identity,
     ProcessCollector,
     cgroup_directories,
     cgroup_memory,
-    is_worker,
     parse_cgroup,
     parse_io,
-    parse_stat,
     parse_switches,
 )
 from torchtop.errors import Unavailable

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Collection
 from typing import NamedTuple
 
-from torchtop.attach import proc
-from torchtop.attach.permission import check_state, permission_sentence
-from torchtop.errors import AttachError, NoTarget, UsageError
+from torchtop.attach import census, torch_files
+from torchtop.attach.blockers import disabled, what_it_is
+from torchtop.attach.census import Census, Look, Process, Use
+from torchtop.attach.check import CANDIDATES, NO_TARGET, Check, refuse
+from torchtop.attach.family import WORKS, Families, Family, Member
+from torchtop.attach.inject import check_settled
+from torchtop.attach.permission import denied
+from torchtop.attach.role import is_launcher
+from torchtop.errors import NoTarget, UsageError
 
-_DISABLE = "TORCHTOP_DISABLE"
-_HIGHEST = 6  # processes between a DataLoader worker and its rank at most
+_STARTING_S = 5.0  # s to wait for ranks that are just loading torch, while others of the job have it
+_STARTING_POLL_S = 0.2
 
 
 class LocalRank(NamedTuple):
@@ -28,6 +36,12 @@ class LocalJob(NamedTuple):
     command: str
     world_size: int | None
     ranks: tuple[LocalRank, ...]
+    launcher: int | None = None
+    """Process that started the ranks and does not train itself."""
+    key: tuple[object, ...] = ()
+    """What stays the same when a launcher restarts its ranks."""
+    only: int | None = None
+    """The rank that was asked for, where it was one."""
 
 
 def find(target: str) -> LocalJob:
@@ -35,122 +49,167 @@ def find(target: str) -> LocalJob:
     if not target:
         raise UsageError("TARGET is empty: give a PID, PID:RANK or a part of the command line")
     text, _, wanted = target.partition(":") if target.partition(":")[0].isdigit() else (target, "", "")
-    pid = int(text) if text.isdigit() else _by_command(text)
-    check_state(pid)
-    try:
-        job = _job_of(pid)
-    except PermissionError as error:
-        raise AttachError(permission_sentence(pid, error)) from None
-    except (FileNotFoundError, ProcessLookupError):
-        raise NoTarget(f"process {pid} ended while it was being looked at") from None
+    if text.isdigit():
+        check_settled(int(text))
+    job, family = _settled(text)
+    refuse(*(disabled(rank.process.pid, rank.process.environment) for rank in family.ranks))
     if wanted:
         chosen = tuple(rank for rank in job.ranks if str(rank.rank) == wanted)
         if not chosen:
             known = ", ".join(str(rank.rank) for rank in job.ranks if rank.rank is not None) or "none that it names"
-            raise UsageError(f"the job of process {pid} has no rank {wanted} on this machine; its ranks: {known}")
-        job = job._replace(ranks=chosen)
+            raise UsageError(f"the job of process {text} has no rank {wanted} on this machine; its ranks: {known}")
+        job = job._replace(ranks=chosen, only=chosen[0].rank)
     return job
 
 
-def _by_command(part: str) -> int:
-    """The one PyTorch process whose command line holds `part`; ranks of one job count as one."""
-    found: dict[int, str] = {}
-    for entry in proc.PROC.iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                command = " ".join(proc.command_line(int(entry.name)))
-                if part in command and _has_torch(int(entry.name)):
-                    found[int(entry.name)] = command
-            except OSError:
-                continue
-    pids = sorted({_rank_above(pid) for pid in found})
-    jobs = {_job_of(pid).ranks: pid for pid in pids}
-    if not jobs:
-        raise NoTarget(f"no PyTorch process has {part!r} in its command line: `pgrep -af python` lists candidates")
-    if len(jobs) > 1:
-        listed = ", ".join(str(pid) for pid in jobs.values())
+def ranks_now(job: LocalJob) -> tuple[LocalRank, ...]:
+    """The ranks that `job` has at this moment: after a restart by its launcher, other processes than before.
+
+    Only the one that was asked for, where it was one. Empty when there are none now, be it that the job has ended or
+    that new ranks are still loading PyTorch. Costs 1 ms for each rank where there is a launcher, else a census.
+    """
+    if job.launcher is not None:
+        processes = census.below(job.launcher)
+        # That it waits and they work was seen when the job was found.
+        uses = {pid: Use(one.name, None, float(pid != job.launcher)) for pid, one in processes.items()}
+        found = all_families(processes, uses)
+    else:
+        found = all_families(census.take())
+    ours = [family for family in found if family.key == job.key or _launched_by(family, job.launcher)]
+    ranks = [rank for family in ours for rank in _local_ranks(family)]
+    return tuple(rank for rank in ranks if job.only is None or rank.rank == job.only)
+
+
+def _launched_by(family: Family, launcher: int | None) -> bool:
+    return family.launcher is not None and family.launcher.pid == launcher
+
+
+def all_families(processes: Census, uses: dict[int, Use] | None = None) -> tuple[Family, ...]:
+    """Sort a census into jobs. Where it takes a look at CPU use and `uses` is None, it is taken here."""
+    families = Families(processes, names_workers)
+    if uses is None:
+        undecided = families.undecided()
+        uses = Look(undecided).uses() if undecided else {}
+    return families.sort(uses)
+
+
+def not_loaded(pid: int) -> Check:
+    """The refusal of a job that is just being started."""
+    found = f"process {pid} is a launcher, and its ranks have not loaded PyTorch yet: try again in some seconds"
+    return Check("torch", False, found, None, NO_TARGET)
+
+
+def job_id(first: Process) -> str:
+    """Name of a job for good: its first rank on this machine, and when that was started."""
+    return f"{first.pid}-{first.start_ticks}"
+
+
+def _settled(text: str) -> tuple[LocalJob, Family]:
+    """The job that `text` means, once all its ranks have loaded torch or have had time to."""
+    deadline = time.monotonic() + _STARTING_S
+    while True:
+        processes = census.take()
+        named = _named(text, processes)
+        family = _by_pid(named, processes)
+        if not family.starting:
+            break
+        if not family.ranks or (time.monotonic() > deadline and not _works_itself(family)):
+            raise not_loaded(named).error()
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_STARTING_POLL_S)
+    if not family.ranks:
+        raise not_loaded(named).error()
+    return _local_job(family, processes[named]), family
+
+
+def _works_itself(family: Family) -> bool:
+    """Whether somebody computes although others of the family are still loading torch: then no launcher is waiting."""
+    ranks = [rank.process.pid for rank in family.ranks]
+    if any(process.parent not in ranks for process in family.starting):
+        return True
+    return any((use.wanted_share or use.cpu_share or 0.0) > WORKS for use in Look(ranks).uses().values())
+
+
+def _by_pid(pid: int, processes: Census) -> Family:
+    process = processes.get(pid) or census.process(pid)
+    if process is None:
+        raise NoTarget(f"process {pid} ended while it was being looked at")
+    if not process.readable:
+        raise denied(pid).error()
+    for family in all_families(processes):
+        if pid in family.pids:
+            return family
+    if is_launcher(process.name, process.command):
+        raise not_loaded(pid).error()
+    refuse(*what_it_is(process))
+    raise NoTarget(f"process {pid} belongs to no PyTorch job: {CANDIDATES}")
+
+
+def _named(text: str, processes: Census) -> int:
+    """The process that TARGET names; of several of one job, its first rank."""
+    if text.isdigit():
+        return int(text)
+    matching = {pid for pid, process in processes.items() if pid != os.getpid() and text in " ".join(process.command)}
+    found = [family for family in all_families(processes) if family.pids & matching]
+    if not found:
+        closed = [pid for pid in matching if processes[pid].python and not processes[pid].readable]
+        if closed:
+            raise denied(min(closed)).error()
+        raise NoTarget(f"no PyTorch process has {text!r} in its command line: {CANDIDATES}")
+    firsts = [min(_shown(family)) for family in found]
+    if len(found) > 1:
+        listed = ", ".join(map(str, firsts))
         raise UsageError(
-            f"{part!r} is in the command line of several jobs (processes {listed}): give one of these PIDs"
+            f"{text!r} is in the command line of several jobs (processes {listed}): give one of these PIDs"
         )
-    return next(iter(jobs.values()))
+    return firsts[0]
 
 
-def _has_torch(pid: int) -> bool:
-    """Whether PyTorch is loaded: a libtorch in the memory map."""
-    return any("/libtorch" in mapping.path for mapping in proc.mappings(pid))
+def _shown(family: Family) -> Collection[int]:
+    return [rank.process.pid for rank in family.ranks] or family.pids
 
 
-def _rank_above(pid: int) -> int:
-    """The process that a forked DataLoader worker belongs to; `pid` itself for anything else."""
-    for _ in range(_HIGHEST):
-        parent = proc.status(pid).ppid
-        if parent <= 1 or proc.command_line(parent) != proc.command_line(pid) or not _has_torch(parent):
-            return pid
-        pid = parent
-    return pid
-
-
-def _job_of(pid: int) -> LocalJob:
-    pid = _rank_above(pid)
-    environment = proc.environment(pid)
-    if "RANK" not in environment:
-        ranks = _ranks_below(pid)
-        if ranks:
-            return _job(ranks, pid)
-    if not _has_torch(pid):
-        raise NoTarget(_not_torch(pid))
-    if "RANK" not in environment:
-        return _job({pid: environment}, pid)
-    parent = proc.status(pid).ppid
-    together = {
-        sibling: found
-        for sibling, found in _ranks_below(parent).items()
-        if found.get("MASTER_PORT") == environment.get("MASTER_PORT")
-    }
-    return _job(together or {pid: environment}, pid)
-
-
-def _ranks_below(pid: int) -> dict[int, dict[str, str]]:
-    """Children of a launcher that carry a RANK and have torch loaded, without workers of theirs."""
-    found = {}
-    for child in proc.children(pid):
-        try:
-            environment = proc.environment(child)
-            if "RANK" in environment and _has_torch(child):
-                found[child] = environment
-        except OSError:
-            continue
-    return found
-
-
-def _job(processes: dict[int, dict[str, str]], named: int) -> LocalJob:
-    for pid, environment in processes.items():
-        if environment.get(_DISABLE) == "1":
-            raise AttachError(
-                f"process {pid} was started with {_DISABLE}=1 and must not be attached to: "
-                "start it without that variable next time"
-            )
-    ranks = [
-        LocalRank(pid, _number(environment.get("RANK")), _number(environment.get("LOCAL_RANK")))
-        for pid, environment in processes.items()
-    ]
-    ranks.sort(key=lambda rank: (rank.rank is None, rank.rank, rank.pid))
-    first = ranks[0].pid
-    world = _number(processes[first].get("WORLD_SIZE"))
+def _local_job(family: Family, named: Process) -> LocalJob:
+    first = family.ranks[0]
     return LocalJob(
-        id=f"{first}-{proc.start_ticks(first)}",
-        command=" ".join(proc.command_line(named)),
-        world_size=world if world is not None else 1,
-        ranks=tuple(ranks),
+        id=job_id(first.process),
+        command=" ".join(_program(family, named).command),
+        world_size=world_size(family),
+        ranks=_local_ranks(family),
+        launcher=family.launcher.pid if family.launcher else None,
+        key=family.key,
     )
 
 
-def _not_torch(pid: int) -> str:
-    name = os.path.basename(os.readlink(proc.PROC / str(pid) / "exe"))
-    if "python" in name:
-        return f"process {pid} is Python, but has not loaded PyTorch: `pgrep -af python` lists candidates"
-    return f"process {pid} ({name}) is not a Python process: `pgrep -af python` lists candidates"
+def _program(family: Family, named: Process) -> Process:
+    """The process whose command line says what the job is: not that of a worker, or of multiprocessing."""
+    forked = any("multiprocessing" in word for word in named.command)
+    if forked and family.launcher is not None:
+        return family.launcher
+    member = next((member for member in family.members if member.process.pid == named.pid), None)
+    if member is not None and member.of != named.pid:
+        return next(rank.process for rank in family.ranks if rank.process.pid == member.of)
+    return named
 
 
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdigit() else None
+def world_size(family: Family) -> int | None:
+    """Ranks of the job on all machines, as its launcher says; where nobody numbered them, those that are here."""
+    said = {member.numbering.world_size for member in family.ranks if member.numbering is not None}
+    if not said:
+        return len(family.ranks)
+    return said.pop() if len(said) == 1 else None
+
+
+def _local_ranks(family: Family) -> tuple[LocalRank, ...]:
+    return tuple(_local_rank(member) for member in family.ranks)
+
+
+def _local_rank(member: Member) -> LocalRank:
+    own = member.numbering
+    return LocalRank(member.process.pid, own.rank if own else None, own.local_rank if own else None)
+
+
+def names_workers(process: Process) -> bool:
+    """Whether its PyTorch gives DataLoader workers a name."""
+    return process.libtorch is not None and torch_files.names_workers(process.pid, process.libtorch)
