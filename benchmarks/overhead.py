@@ -158,16 +158,18 @@ class Probe:
         assert self.watch.attach()
         if not job.training:
             # As `tick` does once it is clear that no optimizer steps.
-            self.watch.root_call.seek()
-            job.step()
-            self.watch.root_call.tick()
-            assert self.watch.root_call.active
+            root_call = self.watch.no_optimizer.root_call
+            root_call.seek()
+            while not root_call.active:
+                job.step()
+                root_call.tick()
 
     def begin(self) -> None:
         """Past what only attaching costs: the first armed step, which gets to know the modules, and telling of them."""
         clock = self.watch.clock
-        for _ in range(3 if self._job.training else 4):
+        for _ in range(4):
             self._job.step()
+            self.watch.tick()
         assert clock.begun >= 2
         self._teller.tell(self.watch)
         self._thread.start()

@@ -154,4 +154,29 @@ def test_names_lose_what_wrappers_add() -> None:
     ]
     found.add({"root": 0, "class": "DistributedDataParallel", "parameters": 2, "rows": rows})
     found.add({"root": 3, "class": "MSELoss", "parameters": 0, "rows": [[3, 3, "", "MSELoss", 0, 0, None, True]]})
-    assert [found.shown_name(i) for i in range(4)] == [None, "", "module", "MSELoss:"]
+    assert [found.shown_name(i, found.trained_roots(found.modules)) for i in range(4)] == [None, "", "module", "MSELoss:"]
+
+
+def test_what_a_closure_does_inside_the_optimizer_is_not_the_optimizers() -> None:
+    step = taken_apart(
+        (1.0, wire.OPTIMIZER_BEGIN, 0),
+        (2.0, wire.FORWARD_BEGIN, ROOT),
+        (4.0, wire.FORWARD_END, ROOT),
+        (4.5, wire.BACKWARD_BEGIN, 0),  # the loss before it is forward
+        (7.5, wire.BACKWARD_END, 0),
+        (9.0, wire.OPTIMIZER_END, 0),
+    )
+    assert step.phases["forward"] == pytest.approx(2.5)
+    assert step.phases["backward"] == pytest.approx(3.0)
+    assert step.phases["optimizer"] == pytest.approx(2.5)
+
+
+def test_a_gradient_taken_inside_forward_is_backward_and_forward_goes_on() -> None:
+    step = taken_apart(
+        (1.0, wire.FORWARD_BEGIN, ROOT),
+        (2.0, wire.GRAD_BEGIN, 0),
+        (5.0, wire.GRAD_END, 0),
+        (6.0, wire.FORWARD_END, ROOT),
+    )
+    assert step.phases["forward"] == pytest.approx(2.0)
+    assert step.phases["backward"] == pytest.approx(3.0)

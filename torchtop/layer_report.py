@@ -19,8 +19,10 @@ def layers(window: RankWindow, rank: int | None, limit: int = LIMIT) -> tuple[li
     step_s = fmean(step.step_s for step in steps)
     # One row a name: a module that the loop makes anew in every step (a loss, mostly) is one to its user.
     named: dict[str, list[int]] = {}
-    for index in sorted({index for step in steps for index in step.modules}):
-        name = window.tree.shown_name(index)
+    called = sorted({index for step in steps for index in step.modules})
+    roots = window.tree.trained_roots(called)
+    for index in called:
+        name = window.tree.shown_name(index, roots)
         if name is not None:
             named.setdefault(name, []).append(index)
     rows = [_layer(window, rank, name, indices, steps, step_s) for name, indices in named.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -41,6 +42,8 @@ class ModuleTree:
             self._roots_with_parameters[root] = kind
         for row in message["rows"]:
             module = Module(*row)
+            if module.index in self.modules:
+                continue  # told again to a reader that had missed it
             self.modules[module.index] = module
             self._by_name[module.root, module.name] = module
         self._lineages.clear()
@@ -69,8 +72,17 @@ class ModuleTree:
         """Whether module `index` is `of` or contains it."""
         return index in self.lineage(of)
 
-    def shown_name(self, index: int) -> str | None:
-        """What users call it: wrapper parts removed; None for a wrapper itself and for modules not described yet."""
+    def trained_roots(self, indices: Iterable[int]) -> tuple[int, ...]:
+        """Roots with parameters of the modules `indices`, in order of appearance."""
+        roots = {self.modules[index].root for index in indices if index in self.modules}
+        return tuple(sorted(roots & self._roots_with_parameters.keys()))
+
+    def shown_name(self, index: int, roots: Sequence[int]) -> str | None:
+        """What users call it: wrapper parts removed; None for a wrapper itself and for modules not described yet.
+
+        roots: `trained_roots` of all modules that are shown together. The name of a module of the only one needs no
+        more; others (a loss, the halves of a GAN) carry the class of theirs, and its number if it is the second of it.
+        """
         module = self.modules.get(index)
         if module is None or module.type in _WRAPPERS:
             return None
@@ -80,12 +92,13 @@ class ModuleTree:
             if not (part in _WRAPPED_AS and holder is not None and holder.type in _WRAPPERS):
                 kept.append(part)
             path = f"{path}.{part}" if path else part
-        name = ".".join(kept)
-        return f"{self._prefix(module)}{name}"
+        return f"{self._prefix(module, roots)}{'.'.join(kept)}"
 
-    def _prefix(self, module: Module) -> str:
-        """'' for the only root that has parameters; others (a loss, the other half of a GAN) carry their class."""
-        if module.root in self._roots_with_parameters and len(self._roots_with_parameters) == 1:
+    def _prefix(self, module: Module, roots: Sequence[int]) -> str:
+        if len(roots) == 1 and module.root == roots[0]:
             return ""
         root = self.modules.get(module.root)
-        return f"{root.type if root is not None else module.type}:"
+        kind = root.type if root is not None else module.type
+        same = [other for other in roots if self._roots_with_parameters[other] == kind]
+        number = same.index(module.root) + 1 if module.root in same else 1
+        return f"{kind}:" if number == 1 else f"{kind}({number}):"

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from torchtop import __version__
+from torchtop import __version__, gpu_peaks
 from torchtop.layer_report import layers
-from torchtop.record import GpuSample, ProcessSample
+from torchtop.record import GpuSample, MachineSample, ProcessSample
 from torchtop.snapshot import (
     Attach,
     CollectorHealth,
@@ -21,6 +21,7 @@ from torchtop.snapshot import (
     Health,
     Host,
     Job,
+    Machine,
     Memory,
     MonitorHealth,
     Phases,
@@ -30,7 +31,7 @@ from torchtop.snapshot import (
     Stack,
     Steps,
 )
-from torchtop.step_statistics import phases, statistics
+from torchtop.step_statistics import phases, phases_of_compiled, statistics
 from torchtop.window import RankWindow, Window
 
 _HOST_ONLY = "the device's time between the phases is not put together yet: host_phases_s has the host's"
@@ -46,6 +47,7 @@ class RankInfo(NamedTuple):
     state: str
     reason: str | None
     attach: Attach | None
+    replaced: bool = False
 
 
 class Context(NamedTuple):
@@ -62,7 +64,7 @@ class Context(NamedTuple):
 
 def snapshot(window: Window, context: Context, taken: str, window_s: float) -> Snapshot:
     """Describe the window. taken: RFC 3339 wall time; window_s: s that it spans."""
-    by_rank = [_distribution(window.ranks[info.pid], info) for info in context.ranks if info.state != "outside"]
+    by_rank = [_distribution(window.ranks[info.pid], info) for info in _current(context.ranks)]
     slowest = _slowest(by_rank)
     slow = window.ranks[slowest.pid] if slowest is not None else None
     found = [layers(window.ranks[info.pid], info.rank) for info in context.ranks]
@@ -96,6 +98,12 @@ def snapshot(window: Window, context: Context, taken: str, window_s: float) -> S
     )
 
 
+def _current(ranks: Sequence[RankInfo]) -> list[RankInfo]:
+    """Those whose steps make up the job's: the attached ones; when none is any more, those that were."""
+    attached = [info for info in ranks if info.state == "attached"]
+    return attached or [info for info in ranks if info.state == "lost" and info.attach and not info.replaced]
+
+
 def _slowest(by_rank: Sequence[Distribution]) -> Distribution | None:
     """The rank that the others wait for: the largest mean; the first when none has steps yet."""
     return max(by_rank, key=lambda rank: rank.mean_s or 0.0, default=None)
@@ -103,7 +111,7 @@ def _slowest(by_rank: Sequence[Distribution]) -> Distribution | None:
 
 def _distribution(window: RankWindow, info: RankInfo) -> Distribution:
     steps = statistics(list(window.steps), window.batch)
-    found, step_s, _ = phases(list(window.armed), False)
+    found, step_s, _ = _phases(window, False)
     if window.on_cuda:
         found = None
     return Distribution(
@@ -120,10 +128,16 @@ def _distribution(window: RankWindow, info: RankInfo) -> Distribution:
     )
 
 
+def _phases(window: RankWindow, communicates: bool) -> tuple[Phases | None, float | None, dict[str, str]]:
+    if window.health.get("compiled") and not window.armed:
+        return phases_of_compiled(list(window.steps), communicates)
+    return phases(list(window.armed), communicates)
+
+
 def _steps(window: Window, by_rank: Sequence[Distribution], slow: RankWindow | None) -> Steps:
     slow_steps = statistics(list(slow.steps), slow.batch) if slow is not None else None
     communicates = len(window.ranks) > 1 or bool(slow is not None and slow.facts.get("distributed"))
-    found, step_s, reasons = phases(list(slow.armed), communicates) if slow is not None else (None, None, {})
+    found, step_s, reasons = _phases(slow, communicates) if slow is not None else (None, None, {})
     on_host = None
     if slow is not None and slow.on_cuda:
         on_host, found = found, None
@@ -143,6 +157,7 @@ def _steps(window: Window, by_rank: Sequence[Distribution], slow: RankWindow | N
         micro_steps=slow_steps.micro_steps if slow_steps else None,
         loss=slow.loss if slow is not None else None,
         loss_finite=slow.loss_finite if slow is not None else None,
+        reasons=slow_steps.reasons if slow_steps else {},
         excluded=slow_steps.excluded if slow_steps else {},
         sampled=len(slow.armed) if slow is not None else 0,
         sampled_mean_s=step_s,
@@ -214,6 +229,29 @@ def _host(window: Window, context: Context) -> Host:
         disk_write_bytes_per_s=_mean([sample.disk_write_bytes_per_s for sample in readings]),
         net_receive_bytes_per_s=_mean([sample.net_receive_bytes_per_s for sample in readings]),
         net_send_bytes_per_s=_mean([sample.net_send_bytes_per_s for sample in readings]),
+        machine=_machine(window.machine) if window.machine is not None else None,
+    )
+
+
+def _machine(seen: MachineSample) -> Machine:
+    core, cores = seen.core, seen.usable_cores
+
+    def of_all(rate: float | None) -> float | None:
+        return rate * cores if rate is not None and cores is not None else None
+
+    return Machine(
+        usable_cores=cores,
+        usable_cores_because=seen.usable_cores_because,
+        float32_flops_per_s=of_all(core.float32_flops_per_s),
+        bfloat16_flops_per_s=of_all(core.bfloat16_flops_per_s),
+        copy_bytes_per_s=of_all(core.copy_bytes_per_s),
+        core_float32_flops_per_s=core.float32_flops_per_s,
+        core_bfloat16_flops_per_s=core.bfloat16_flops_per_s,
+        core_copy_bytes_per_s=core.copy_bytes_per_s,
+        method=core.method,
+        measured=core.measured,
+        torch=core.torch,
+        missing=dict(core.missing),
     )
 
 
@@ -226,6 +264,8 @@ def _device(readings: Sequence[GpuSample]) -> Device:
     latest = readings[-1]
     energies = [sample.energy_j for sample in readings if sample.energy_j is not None]
     reasons = [sample.throttle_reasons for sample in readings if sample.throttle_reasons is not None]
+    peaks = gpu_peaks.published(latest.name, latest.mig_index is not None)
+    unknown = {} if isinstance(peaks, gpu_peaks.Peaks) else dict.fromkeys(gpu_peaks.FIELDS, peaks)
     return Device(
         index=latest.index,
         mig_index=latest.mig_index,
@@ -246,7 +286,9 @@ def _device(readings: Sequence[GpuSample]) -> Device:
         processes=None
         if latest.processes is None
         else tuple(DeviceProcess(pid=p.pid, memory_bytes=p.memory_bytes) for p in latest.processes),
-        missing=dict(latest.missing),
+        peak_flops_per_s=dict(peaks.flops_per_s) if isinstance(peaks, gpu_peaks.Peaks) else None,
+        peak_memory_bytes_per_s=peaks.memory_bytes_per_s if isinstance(peaks, gpu_peaks.Peaks) else None,
+        missing={**latest.missing, **unknown},
     )
 
 

@@ -11,6 +11,26 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 
+class Machine(Struct, frozen=True, kw_only=True):
+    """Peak rates of the CPU: of one core as measured by `torchtop doctor --calibrate`, times the cores to be had."""
+
+    usable_cores: Annotated[float | None, Meta(description="cores that the ranks here may use together")]
+    usable_cores_because: Annotated[str, Meta(description="what sets that number: affinity or a cgroup's quota")]
+    float32_flops_per_s: Annotated[float | None, Meta(description="FLOP/s in float32, one core's times usable_cores")]
+    bfloat16_flops_per_s: Annotated[float | None, Meta(description="FLOP/s in bfloat16, one core's times usable_cores")]
+    copy_bytes_per_s: Annotated[
+        float | None,
+        Meta(description="bytes/s, one core's times usable_cores: an upper bound, as cores share the memory"),
+    ]
+    core_float32_flops_per_s: Annotated[float | None, Meta(description="FLOP/s of one core in float32")]
+    core_bfloat16_flops_per_s: Annotated[float | None, Meta(description="FLOP/s of one core in bfloat16")]
+    core_copy_bytes_per_s: Annotated[float | None, Meta(description="bytes/s of one core, read and written")]
+    method: Annotated[str, Meta(description="how one core was measured")]
+    measured: Annotated[str, Meta(description="RFC 3339 wall time of the measurement")]
+    torch: Annotated[str, Meta(description="version of the torch that it was measured with")]
+    missing: Annotated[dict[str, str], Meta(description="field -> why it could not be measured")]
+
+
 class Host(Struct, frozen=True, kw_only=True):
     """The machine."""
 
@@ -29,6 +49,9 @@ class Host(Struct, frozen=True, kw_only=True):
     disk_write_bytes_per_s: Annotated[float | None, Meta(description="bytes/s, mean of the window")]
     net_receive_bytes_per_s: Annotated[float | None, Meta(description="bytes/s, mean of the window, without loopback")]
     net_send_bytes_per_s: Annotated[float | None, Meta(description="bytes/s, mean of the window, without loopback")]
+    machine: Annotated[
+        Machine | None, Meta(description="peak rates of the CPU; null until measured, see health.collectors")
+    ] = None
 
 
 class DeviceProcess(Struct, frozen=True, kw_only=True):
@@ -57,6 +80,13 @@ class Device(Struct, frozen=True, kw_only=True):
     sm_clock_max_mhz: Annotated[int | None, Meta(description="MHz of the SMs at most")]
     memory_clock_mhz: Annotated[int | None, Meta(description="MHz of the memory")]
     throttle_reasons: Annotated[tuple[str, ...] | None, Meta(description="why clocks were held down in the window")]
+    peak_flops_per_s: Annotated[
+        dict[str, float] | None,
+        Meta(description="FLOP/s by dtype (float32, tf32, bfloat16, float16, float8), dense, as the vendor publishes"),
+    ] = None
+    peak_memory_bytes_per_s: Annotated[
+        float | None, Meta(description="bytes/s of device memory, as the vendor publishes")
+    ] = None
     processes: Annotated[tuple[DeviceProcess, ...] | None, Meta(description="processes that hold memory on it")]
     missing: Annotated[dict[str, str], Meta(description="field -> why this device does not give it")]
 
@@ -137,9 +167,10 @@ class Distribution(Struct, frozen=True, kw_only=True):
     median_s: Annotated[float | None, Meta(description="s, unarmed and not excluded")]
     p95_s: Annotated[float | None, Meta(description="s, unarmed, excluded ones counted")]
     samples_per_s: Annotated[float | None, Meta(description="samples/s of this rank, over all complete steps")]
-    sampled: Annotated[int, Meta(description="armed steps that phases and layers were taken from")]
+    sampled: Annotated[int, Meta(description="armed steps that phases and layers were taken from; 0 when compiled")]
     sampled_mean_s: Annotated[
-        float | None, Meta(description="s, mean of the armed steps, less the probe's own time in them")
+        float | None,
+        Meta(description="s, mean of the armed steps, less the probe's own time in them; of all when compiled"),
     ]
     phases_s: Annotated[Phases | None, Meta(description="phases of the armed steps")]
 
@@ -162,10 +193,12 @@ class Steps(Struct, frozen=True, kw_only=True):
         float | None, Meta(description="latest sampled loss, as given to backward; the GradScaler's factor removed")
     ]
     loss_finite: Annotated[bool | None, Meta(description="false when the latest sampled loss was NaN or infinite")]
+    reasons: Annotated[dict[str, str], Meta(description="field -> why it is null")]
     excluded: Annotated[dict[str, int], Meta(description="steps kept out of mean and median, by reason")]
-    sampled: Annotated[int, Meta(description="armed steps that phases and layers were taken from")]
+    sampled: Annotated[int, Meta(description="armed steps that phases and layers were taken from; 0 when compiled")]
     sampled_mean_s: Annotated[
-        float | None, Meta(description="s, mean of the armed steps, less the probe's own time in them")
+        float | None,
+        Meta(description="s, mean of the armed steps, less the probe's own time in them; of all when compiled"),
     ]
     phases_s: Annotated[Phases | None, Meta(description="phases of the armed steps; null when none was armed")]
     host_phases_s: Annotated[
@@ -282,7 +315,7 @@ class Abstention(Struct, frozen=True, kw_only=True):
 class CollectorHealth(Struct, frozen=True, kw_only=True):
     """Whether a source is read, and what that costs."""
 
-    name: Annotated[str, Meta(description="host, process, gpu, probe or stacks")]
+    name: Annotated[str, Meta(description="host, process, gpu, probe, stacks or machine")]
     state: Annotated[Literal["on", "off"], Meta(description="off: see reason")]
     reason: Annotated[str | None, Meta(description="why it is off, or what failed last")]
     failures: Annotated[int, Meta(description="reads that failed")]

@@ -14,7 +14,7 @@ from torchtop.timeline import ArmedStep
 from torchtop.window import Batch, StepRow
 
 _USUAL = 0.5  # share of steps: a tag on more of them than this is how this loop works, not an exception
-_FAVOURED = (wire.SKIPPED, wire.COMPILED, wire.VALIDATION, wire.CHECKPOINT, wire.FIRST_OF_EPOCH)
+_FAVOURED = (wire.IDLE, wire.SKIPPED, wire.COMPILED, wire.VALIDATION, wire.CHECKPOINT, wire.FIRST_OF_EPOCH)
 
 
 class StepStatistics(Struct, frozen=True):
@@ -29,6 +29,7 @@ class StepStatistics(Struct, frozen=True):
     batch_size: float | None
     micro_steps: float | None
     excluded: dict[str, int]
+    reasons: dict[str, str] = {}
 
 
 def statistics(rows: Sequence[StepRow], batch: Batch) -> StepStatistics:
@@ -39,44 +40,76 @@ def statistics(rows: Sequence[StepRow], batch: Batch) -> StepStatistics:
     excluded = Counter(wire.FLAG_NAMES[flag] for row in rows if (flag := _first_flag(row.flags & masks)))
     unarmed = [row for row in rows if not row.flags & wire.ARMED]
     plain = [row.step_s for row in unarmed if not row.flags & masks]
-    wall = sum(row.step_s for row in rows)
-    counted = [row.samples for row in rows if row.samples is not None]
+    working = [row for row in rows if not row.flags & wire.IDLE]
+    wall = sum(row.step_s for row in working)
+    counted = [row.samples for row in working if row.samples is not None]
     # What the loader handed out is exact; without a loader, the armed step's batch stands for all.
-    samples = sum(counted) if counted else None if batch.samples is None else batch.samples * len(rows)
+    known = None if batch.recalled else batch.samples
+    samples = sum(counted) if counted else None if known is None else known * len(working)
+    reasons = dict.fromkeys(("samples_per_s", "batch_size"), _why_no_samples(batch)) if samples is None else {}
     per_sample = batch.tokens / batch.samples if batch.tokens and batch.samples else None
     rate = samples / wall if samples is not None and wall else None
     return StepStatistics(
         count=len(rows),
         mean_s=fmean(plain) if plain else None,
         median_s=median(plain) if plain else None,
-        p95_s=percentile([row.step_s for row in unarmed], 0.95),
+        p95_s=percentile([row.step_s for row in unarmed if not row.flags & wire.IDLE], 0.95),
         samples_per_s=rate,
         tokens_per_s=rate * per_sample if rate is not None and per_sample is not None else None,
-        batch_size=samples / len(rows) if samples is not None else None,
+        batch_size=samples / len(working) if samples is not None and working else None,
         micro_steps=fmean(row.micro_steps for row in rows) if any(row.micro_steps for row in rows) else None,
         excluded=dict(excluded),
+        reasons=reasons,
     )
+
+
+def _why_no_samples(batch: Batch) -> str:
+    if batch.recalled:
+        return (
+            "no DataLoader, and the model is called several times a step: which of its inputs are samples is not known"
+        )
+    return "no DataLoader, and no input of a module was seen yet"
+
+
+_NOT_SEEN = {
+    "data": "no DataLoader was iterated on the training thread",
+    "forward": "no module was called in the armed steps",
+    "backward": "no backward pass in the armed steps",
+    "optimizer": "no optimizer step in the armed steps",
+}
+_COMPILED = "the model is compiled and not looked into: its forward is in `other`"
 
 
 def phases(armed: Sequence[ArmedStep], communicates: bool) -> tuple[Phases | None, float | None, dict[str, str]]:
     """(mean phases, mean step, phase -> why it is null) of armed steps. Phases that were measured sum to the step."""
     if not armed:
         return None, None, {}
-    step_s = fmean(step.step_s for step in armed)
-    found: dict[str, float | None] = {}
-    for name in ("data", "forward", "backward", "optimizer"):
-        seen = [step.phases[name] for step in armed]
-        found[name] = sum(s for s in seen if s is not None) / len(armed) if any(s is not None for s in seen) else None
-    reasons = {
-        name: reason
-        for name, reason in {
-            "data": "no DataLoader was iterated on the training thread",
-            "forward": "no module was called in the armed steps",
-            "backward": "no backward pass in the armed steps",
-            "optimizer": "no optimizer step in the armed steps",
-        }.items()
-        if found[name] is None
+    found = {name: _mean_over_all([step.phases[name] for step in armed]) for name in _NOT_SEEN}
+    reasons = {name: reason for name, reason in _NOT_SEEN.items() if found[name] is None}
+    return _with_other(found, fmean(step.step_s for step in armed), reasons, communicates)
+
+
+def phases_of_compiled(
+    rows: Sequence[StepRow], communicates: bool
+) -> tuple[Phases | None, float | None, dict[str, str]]:
+    """The same of a compiled model, which is never armed: what the resident hooks saw of every plain step."""
+    masks = _unusual(rows)
+    plain = [row for row in rows if not row.flags & masks]
+    if not plain:
+        return None, None, {}
+    found = {
+        "data": _mean_over_all([row.data_s for row in plain]),
+        "forward": None,
+        "backward": _mean_over_all([row.backward_s for row in plain]),
+        "optimizer": _mean_over_all([row.optimizer_s for row in plain]),
     }
+    reasons = {name: reason for name, reason in _NOT_SEEN.items() if found[name] is None} | {"forward": _COMPILED}
+    return _with_other(found, fmean(row.step_s for row in plain), reasons, communicates)
+
+
+def _with_other(
+    found: dict[str, float | None], step_s: float, reasons: dict[str, str], communicates: bool
+) -> tuple[Phases, float, dict[str, str]]:
     reasons["transfer"] = "not measurable on CPU: copies are not apart from compute"
     reasons["communication"] = (
         "exposed all-reduce time inside backward is not separated on CPU"
@@ -87,6 +120,12 @@ def phases(armed: Sequence[ArmedStep], communicates: bool) -> tuple[Phases | Non
     return Phases(**found, transfer=None, communication=None, other=max(step_s - known, 0.0)), step_s, reasons
 
 
+def _mean_over_all(values: Sequence[float | None]) -> float | None:
+    """Mean, where None is no time at all, unless all are."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(values) if known else None
+
+
 def percentile(values: Sequence[float], share: float) -> float | None:
     """The value that `share` of the values do not exceed (nearest rank), None when there are none."""
     ordered = sorted(values)
@@ -94,8 +133,8 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 
 
 def _unusual(rows: Sequence[StepRow]) -> int:
-    """Flags that mark a minority of the steps."""
-    mask = 0
+    """Flags that mark a minority of the steps; idle time is none, however often."""
+    mask = wire.IDLE
     for flag in _FAVOURED:
         tagged = sum(1 for row in rows if row.flags & flag)
         if tagged <= _USUAL * len(rows):

@@ -93,33 +93,43 @@ _OPENS = {
     wire.DATA_BEGIN: "data",
     wire.BACKWARD_BEGIN: "backward",
     wire.OPTIMIZER_BEGIN: "optimizer",
+    wire.GRAD_BEGIN: "backward",
 }
 _CLOSES = {
     wire.DATA_END: "data",
     wire.BACKWARD_END: "backward",
     wire.OPTIMIZER_END: "optimizer",
+    wire.GRAD_END: "backward",
 }
+_PASSES = (wire.BACKWARD_BEGIN, wire.BACKWARD_END, wire.GRAD_BEGIN, wire.GRAD_END)
 
 
 def _phases(marks: Sequence[_Mark], span: tuple[float, float]) -> dict[str, float | None]:
-    """Time in each phase on the training thread; where they nest (LBFGS), the innermost counts. None: never seen."""
+    """Time in each phase on the training thread; where they nest (LBFGS), the innermost counts. None: never seen.
+
+    In a closure of the optimizer, what lies between the root's forward and backward is the loss: forward, too.
+    """
     total: dict[str, float | None] = dict.fromkeys(PHASES)
     inside: list[str] = []
     depth = 0
     last = span[0]
+    loss_follows = False
     for t, kind, _index, _thread in marks:
         t = min(max(t, span[0]), span[1])
         if inside or depth:
             # Forward inside optimizer or nothing is forward; inside backward it is recomputation.
             name = inside[-1] if inside and (inside[-1] != "optimizer" or not depth) else "forward"
+            if kind == wire.BACKWARD_BEGIN and loss_follows and name == "optimizer":
+                name = "forward"
             total[name] = (total[name] or 0.0) + t - last
         last = t
+        loss_follows = kind == wire.FORWARD_END and depth <= 1
         if kind == wire.FORWARD_BEGIN:
             depth += 1
         elif kind == wire.FORWARD_END:
             depth = max(depth - 1, 0)
         elif kind in _OPENS:
-            if kind != wire.OPTIMIZER_BEGIN:
+            if kind in (wire.DATA_BEGIN, wire.BACKWARD_BEGIN):
                 depth = 0  # a forward that raised never said END
             inside.append(_OPENS[kind])
         elif kind in _CLOSES and _CLOSES[kind] in inside:
@@ -181,7 +191,7 @@ def _backward(marks: Sequence[_Mark], cost: Cost, modules: dict[int, ModuleTimes
             recomputing = max(recomputing - 1, 0)
             last = t
             continue
-        if kind not in (wire.BACKWARD_IN, wire.BACKWARD_OUT, wire.BACKWARD_BEGIN, wire.BACKWARD_END):
+        if kind not in (wire.BACKWARD_IN, wire.BACKWARD_OUT, *_PASSES):
             continue
         if stack and last is not None and not recomputing:
             own[stack[-1]] = own.get(stack[-1], 0.0) + max(t - last - cost.per_tap_s, 0.0)

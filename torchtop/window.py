@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 
 from torchtop.modules import ModuleTree
 from torchtop.probe import wire
-from torchtop.record import GpuSample, HostSample, ProbeMessage, ProcessSample, Sample, StackSample
+from torchtop.record import (
+    GpuSample,
+    HostSample,
+    MachineSample,
+    ProbeMessage,
+    ProcessSample,
+    Sample,
+    StackSample,
+)
 from torchtop.timeline import ArmedStep, Cost, account
 
 _STEPS = 200_000  # rows per rank: an hour of 20 ms steps
@@ -32,11 +40,15 @@ class StepRow(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the armed step saw of its inputs; samples of a whole step and rank."""
+    """What the armed step saw of its inputs; samples of a whole step and rank.
+
+    recalled: the model was called again on what may be the same samples.
+    """
 
     samples: float | None
     micro: int | None
     tokens: float | None
+    recalled: bool = False
 
 
 class RankWindow:
@@ -69,6 +81,10 @@ class RankWindow:
         """Take in one message of the probe; unknown types are left alone."""
         body = message.body
         if message.type == wire.STEP:
+            if body.get("reset"):
+                # What was counted so far were no steps: an optimizer came, or one that steps more rarely.
+                self.steps.clear()
+                self.armed.clear()
             self.steps.extend(StepRow(*row) for row in body["rows"])
         elif message.type == wire.LAYERS:
             self._take_layers(body)
@@ -100,10 +116,8 @@ class RankWindow:
         for index, shape, dtype, elements, stored in body.get("shapes", ()):
             self.shapes[index] = (tuple(shape), dtype, elements, stored)
         self.training = body["training"] or (self.training or False) and not body["evaluating"]
-        scale = 1 / body["optimizers"]
         if body["batch"] is not None:
-            tokens = body["tokens"]
-            self.batch = Batch(body["batch"] * scale, body["micro_batch"], tokens * scale if tokens else None)
+            self.batch = Batch(body["batch"], body["micro_batch"], body["tokens"], body["recalled"])
         forward_s, backward_s = body["cost_s"]
         cost = Cost(forward_s, backward_s, body["calls"], body["taps"])
         span = (body["t0"], body["t1"])
@@ -127,13 +141,21 @@ class Window:
         self.host: deque[HostSample] = deque(maxlen=_READINGS)
         self.devices: dict[tuple[int, int | None], deque[GpuSample]] = {}
         self.stacks: dict[int, list[StackSample]] = {}
+        self.machine: MachineSample | None = None
+
+    def add(self, rank_pid: int) -> None:
+        """Make room for a rank; nothing changes for one that is known."""
+        self.ranks.setdefault(rank_pid, RankWindow(rank_pid))
 
     def take(self, sample: Sample) -> None:
         """Take in one reading."""
         if isinstance(sample, ProbeMessage):
             self.ranks[sample.rank_pid].take(sample)
         elif isinstance(sample, ProcessSample):
+            self.add(sample.rank_pid)
             self.ranks[sample.rank_pid].processes.append(sample)
+        elif isinstance(sample, MachineSample):
+            self.machine = sample
         elif isinstance(sample, HostSample):
             self.host.append(sample)
         elif isinstance(sample, GpuSample):

@@ -113,8 +113,9 @@ def test_layers_agree_with_the_profiler(watch: Watch) -> None:
 
     window = RankWindow(1)
     teller = Teller(lambda kind, body: window.take(ProbeMessage(t=0.0, rank_pid=1, type=kind, body=body)))
-    for _ in range(4):
+    for _ in range(5):
         step()
+        watch.tick()
     teller.tell(watch)
     window.armed.clear()
     true: list[tuple[dict[str, float], dict[str, float]]] = []
@@ -124,7 +125,8 @@ def test_layers_agree_with_the_profiler(watch: Watch) -> None:
         teller.tell(watch)
         true.append(_true_times(profiled))
     assert len(window.armed) == STEPS
-    index = {window.tree.shown_name(i): i for i in window.tree.modules}
+    roots = window.tree.trained_roots(window.tree.modules)
+    index = {window.tree.shown_name(i, roots): i for i in window.tree.modules}
     assert set(leaves) <= set(index)
 
     for said_of, which in (("self_forward_s", 0), ("self_backward_s", 1)):

@@ -38,6 +38,7 @@ class Watching:
     def steps(self, count: int, step: Callable[[], None]) -> RankWindow:
         for _ in range(count):
             step()
+            self.watch.tick()
             self._teller.tell(self.watch)
         return self.window
 

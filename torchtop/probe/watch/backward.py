@@ -6,27 +6,33 @@ import functools
 import time
 from _thread import get_ident
 
-from ..wire import BACKWARD_BEGIN, BACKWARD_END, CHECKPOINT, VALIDATION
+from ..wire import BACKWARD_BEGIN, BACKWARD_END, CHECKPOINT, GRAD_BEGIN, GRAD_END, VALIDATION
 from .patch import Patch
 
 
 def patch_backward(torch, watch):
-    """`torch.autograd.backward`, which `Tensor.backward` calls by name, so bound methods count too."""
+    """`torch.autograd.backward`, which `Tensor.backward` calls by name, so bound methods count too; and `grad`."""
     now = time.perf_counter
     inside = [False]
 
-    def make(original):
+    def elsewhere():
+        """Whether this call is not one to count: another thread's, or one from inside a backward pass.
+
+        Reentrant checkpointing calls backward again from inside it: that is part of the outer one.
+        """
+        return not watch.on or inside[0] or get_ident() != watch.clock.trainer_or(get_ident())
+
+    def make_backward(original):
         @functools.wraps(original)
         def backward(tensors, *args, **kwargs):
-            clock = watch.clock
-            if not watch.on or inside[0] or get_ident() != clock.trainer_or(get_ident()):
+            if elsewhere():
                 return original(tensors, *args, **kwargs)
-            # Reentrant checkpointing calls backward again from inside it: that is part of this one.
             inside[0] = True
-            marks = clock.marks
+            marks = watch.clock.marks
+            in_optimizer = watch.in_optimizer
             if marks is not None:
                 try:
-                    marks.backward_begins()
+                    marks.backward_begins(in_optimizer)
                     loss = tensors if isinstance(tensors, torch.Tensor) else tensors[0]
                     watch.loss.copy(loss, watch.scale())
                 except Exception:
@@ -37,16 +43,40 @@ def patch_backward(torch, watch):
             finally:
                 ended = now()
                 inside[0] = False
-                clock.backward(began, ended)
+                watch.clock.backward(began, ended, in_optimizer)
                 if marks is not None:
                     marks.note(BACKWARD_BEGIN, began)
                     marks.note(BACKWARD_END, ended)
-                    marks.batch_open = True
-                    marks.depth = 0
+                    marks.backward_ended(in_optimizer)
+                watch.no_optimizer.backward_ended()
 
         return backward
 
-    yield Patch(torch.autograd, "backward", make)
+    def make_grad(original):
+        @functools.wraps(original)
+        def grad(*args, **kwargs):
+            if elsewhere():
+                return original(*args, **kwargs)
+            inside[0] = True
+            marks = watch.clock.marks
+            in_loss = marks is not None and marks.backward_begins(watch.in_optimizer)
+            began = now()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                ended = now()
+                inside[0] = False
+                watch.clock.backward(began, ended, watch.in_optimizer, whole=False)
+                if marks is not None:
+                    marks.note(GRAD_BEGIN, began)
+                    marks.note(GRAD_END, ended)
+                    if in_loss:
+                        marks.root_ended()
+
+        return grad
+
+    yield Patch(torch.autograd, "backward", make_backward)
+    yield Patch(torch.autograd, "grad", make_grad)
 
 
 def patch_scaler(torch, watch):

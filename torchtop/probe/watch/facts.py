@@ -46,6 +46,24 @@ def compiled_frames():
     return int(counters["stats"].get("unique_graphs", 0)) if "stats" in counters else 0
 
 
+def notebook_cell():
+    """A number that changes with each cell that an IPython kernel executes; None in any other program."""
+    shells = sys.modules.get("IPython.core.interactiveshell")
+    shell = getattr(getattr(shells, "InteractiveShell", None), "_instance", None)
+    return getattr(shell, "execution_count", None)
+
+
+def optimizer_was_made(torch):
+    """Whether any optimizer was ever made in this process: its constructor wraps `step` of its class."""
+    kinds = list(torch.optim.Optimizer.__subclasses__())
+    while kinds:
+        kind = kinds.pop()
+        if getattr(vars(kind).get("step"), "hooked", False):
+            return True
+        kinds += kind.__subclasses__()
+    return False
+
+
 def model_facts(torch, roots):
     """Devices, dtypes, wrappers and dropout of the root modules. Runs on the agent thread."""
     devices, dtypes, wrappers, dropout = set(), set(), [], 0

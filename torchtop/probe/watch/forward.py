@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from _thread import get_ident
+from collections import UserDict
 
 from ..wire import BACKWARD_IN, BACKWARD_OUT, FORWARD_BEGIN, FORWARD_END, RECOMPUTE_BEGIN, RECOMPUTE_END
 
@@ -35,6 +36,8 @@ def _items(value):
         return value
     if isinstance(value, dict):
         return value.values()
+    if isinstance(value, UserDict):  # what tokenizers make batches of
+        return value.__dict__.get("data", {}).values()
     return getattr(value, "__dict__", {}).values() if hasattr(type(value), "__dataclass_fields__") else ()
 
 
@@ -47,6 +50,14 @@ def first_tensor(value, tensor_type):
         if found is not None:
             return found
     return None
+
+
+def size_of(tensor):
+    """(samples, tokens or None) of a batch that begins with this tensor; None when it is none."""
+    if tensor is None or tensor.dim() == 0:
+        return None
+    worded = tensor.dim() == 2 and not (tensor.is_floating_point() or tensor.is_complex())
+    return tensor.shape[0], tensor.shape[0] * tensor.shape[1] if worded else None
 
 
 def node_hook(marks, kind, index):
@@ -147,14 +158,23 @@ def _note_root(marks, index, module, args, grad, tensor_type):
         marks.eval_roots += 1
     elif grad:
         marks.grad_roots += 1
-    if marks.batch is None or marks.batch_open:
-        tensor = first_tensor(args, tensor_type)
-        if tensor is not None and tensor.dim() > 0:
-            marks.batch = (marks.batch or 0) + tensor.shape[0]
-            marks.micro_batch = tensor.shape[0]
-            if tensor.dim() == 2 and not (tensor.is_floating_point() or tensor.is_complex()):
-                marks.tokens = (marks.tokens or 0) + tensor.shape[0] * tensor.shape[1]
+    if marks.stepped:
+        # Another optimizer's turn (GAN): what counts is what went into the anchor's step, the last one.
+        marks.stepped, marks.batch, marks.tokens, marks.batch_open = False, None, None, True
+        marks.recalled = False
+    if marks.batch_open:
+        # A global hook is not shown keyword arguments: then what the loader handed out last has to do.
+        size = size_of(first_tensor(args, tensor_type)) or marks.loaded
+        if size is not None:
+            samples, tokens = size
+            marks.batch = (marks.batch or 0) + samples
+            marks.micro_batch = samples
+            if tokens is not None:
+                marks.tokens = (marks.tokens or 0) + tokens
             marks.batch_open = False
+            marks.batch_root = index
+    elif index == marks.batch_root:
+        marks.recalled = True
 
 
 def _note_output(marks, index, module, output, tensor_type):

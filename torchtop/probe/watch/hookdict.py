@@ -69,6 +69,7 @@ class Hook:
         if self._key in self._hooks:
             if not free_to_change(self._hooks, False, *self._where):
                 return False
-            del self._hooks[self._key]
+            # Not `del`: the training thread may be taking it out at this moment, too.
+            self._hooks.pop(self._key, None)
         self._key = None
         return True

@@ -10,7 +10,7 @@ import time
 from _thread import get_ident
 
 from ..wire import DATA_BEGIN, DATA_END, FIRST_OF_EPOCH
-from .forward import first_tensor
+from .forward import first_tensor, size_of
 from .patch import Patch
 
 
@@ -34,9 +34,11 @@ def patch_loader(torch, watch):
                     marks.note(DATA_BEGIN, began)
                     marks.note(DATA_END, ended)
             try:
-                tensor = first_tensor(batch, torch.Tensor)
-                if tensor is not None and tensor.dim() > 0:
-                    watch.clock.samples(tensor.shape[0])
+                size = size_of(first_tensor(batch, torch.Tensor))
+                if size is not None:
+                    watch.clock.samples(size[0])
+                if marks is not None:
+                    marks.loaded = size
                 if watch.loader is None:
                     watch.loader = _settings(self)
             except Exception:

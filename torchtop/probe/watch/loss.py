@@ -46,5 +46,7 @@ class LossCell:
         if not self._fresh or (self._event is not None and not self._event.query()):
             return None
         self._fresh = False
-        value = float(self._cell) / (float(self._factor) if self.scaled else 1.0)
+        # tolist, not float() or item(): those give the GIL away inside C++, and when the program ends just then the
+        # thread cannot come back for it: std::terminate, and the whole job has died of SIGABRT (measured).
+        value = self._cell.tolist() / (self._factor.tolist() if self.scaled else 1.0)
         return (value, True) if math.isfinite(value) else (None, False)

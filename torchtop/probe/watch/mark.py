@@ -33,6 +33,11 @@ class Marks:
         self.batch = None
         self.micro_batch = None
         self.batch_open = True
+        self.loaded = None
+        self.batch_root = None
+        self.recalled = False
+        self.stepped = False
+        self.single_call = False
         self.tokens = None
         self.grad_roots = 0
         self.eval_roots = 0
@@ -59,11 +64,24 @@ class Marks:
         """The program's own call of a module returned: from here to backward, what the thread computes is the loss."""
         self._root_ended = time.thread_time()
 
-    def backward_begins(self):
-        """CPU time since then counts as forward; waiting (a logger, a sleep) does not."""
-        if self._root_ended is not None:
-            self.loss_s += time.thread_time() - self._root_ended
-            self._root_ended = None
+    def backward_begins(self, in_optimizer):
+        """CPU time since then counts as forward; waiting (a logger, a sleep) does not. Returns whether it was running.
+
+        in_optimizer: a closure of the optimizer runs this; there the monitor tells by the marks what is forward.
+        """
+        since, self._root_ended = self._root_ended, None
+        if since is not None and not in_optimizer:
+            self.loss_s += time.thread_time() - since
+        return since is not None
+
+    def backward_ended(self, in_optimizer):
+        """What is called next is of another micro-step, unless it is a closure, which sees the same samples again."""
+        self.batch_open = self.batch_open or not in_optimizer
+        self.depth = 0
+
+    def optimizer_stepped(self):
+        """The samples so far went into that step; the next forward pass begins with new ones."""
+        self.stepped = True
 
     def thread_of(self, ident):
         """0 for the training thread, 1..15 for others (backward on CUDA runs on one of its own)."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import weakref
 
-LIMIT = 50_000  # modules; a loop that makes new ones in every step must not fill the memory
+from ..wire import MODULE_LIMIT as LIMIT  # a loop that makes new ones in every step must not fill the memory
+
 _PAUSE_EVERY = 64  # modules described before the GIL is given away for a moment
 
 

@@ -1,6 +1,6 @@
-"""Steps of a loop without an optimizer: calls of its root module, seen by a patch on that module's class.
+"""The root module of a loop without an optimizer, and each call of it, seen by a patch on its class.
 
-No global hook stays: one finds the root (the first module that is called from outside any module), then goes.
+The root is the largest module that the program itself calls. No global hook stays: one finds the candidates, then goes.
 """
 
 from __future__ import annotations
@@ -14,34 +14,44 @@ from _thread import get_ident
 from .hookdict import Hook
 from .patch import Patch
 
-_QUIET_S = 1.0  # s without a call on the known thread after which another thread may take over
+_CHOOSE_S = 0.25  # s for which candidates are collected: a text encoder is called before the model that it feeds
 
 
 class RootCall:
-    """Finds the root, then makes each call of it a step boundary."""
+    """Finds the root, then tells the watch of each call of it."""
 
     def __init__(self, torch, watch):
         self._module_file = sys.modules["torch.nn.modules.module"]
         self._watch = watch
+        self._seen = set()
+        self._candidates = []
+        self._since = None
         self._found = None
         self._patch = None
-        self._last = 0.0
         self._hook = Hook(self._module_file._global_forward_pre_hooks, self._look, "root finder")
         self._compiling = torch.compiler.is_compiling if hasattr(torch, "compiler") else lambda: False
 
     def seek(self):
         """Agent thread: start looking."""
-        self._hook.add()
+        if self._patch is None:
+            self._hook.add()
 
     def tick(self):
-        """Agent thread: once a root is known, take the hook out and put the patch in."""
-        root = self._found() if self._found is not None else None
-        if root is None or self._patch is not None:
+        """Agent thread: once the candidates are known, take the hook out and put the patch in."""
+        if self._patch is not None or not self._candidates:
+            return
+        if self._since is None:
+            self._since = time.monotonic()
+        if time.monotonic() - self._since < _CHOOSE_S:
+            return
+        root = self._largest()
+        if root is None:
             return
         self._hook.remove()
-        kind = type(root)
+        self._found = weakref.ref(root)
         if getattr(root, "_compiled_call_impl", None) is None:
-            self._patch = Patch(kind, "__call__", self._make_call)
+            self._patch = Patch(type(root), "__call__", self._make_call)
+        self._seen, self._candidates = set(), []
 
     def stop(self):
         """Take everything out; returns labels of what had to stay."""
@@ -57,9 +67,23 @@ class RootCall:
         """Whether root calls are boundaries now."""
         return self._patch is not None
 
+    @property
+    def found_any(self):
+        """Whether anybody calls a module."""
+        return self.active or bool(self._candidates)
+
+    def _largest(self):
+        """The candidate with the most parameters, the first of them if there are several; None while none lives."""
+        alive = [module for module in (ref() for ref in self._candidates) if module is not None]
+        try:
+            return max(alive, key=lambda module: sum(p.numel() for p in module.parameters()), default=None)
+        except (RuntimeError, ValueError):
+            return None  # its modules are being changed, or it is lazy: at the next tick
+
     def _look(self, module, _args):
-        if self._compiling() or self._found is not None or not self._watch.on:
+        if id(module) in self._seen or self._compiling() or not self._watch.on:
             return
+        self._seen.add(id(module))
         frame = sys._getframe(1)
         inside = 0
         while frame is not None and inside < 2:
@@ -68,23 +92,21 @@ class RootCall:
                 inside += 1
             frame = frame.f_back
         if inside < 2:
-            self._found = weakref.ref(module)
+            self._candidates.append(weakref.ref(module))
 
     def _make_call(self, original):
         watch, found = self._watch, self._found
 
         @functools.wraps(original)
         def __call__(self, *args, **kwargs):
-            if watch.on and self is found():
-                watch.root_called(get_ident(), time.perf_counter())
-            return original(self, *args, **kwargs)
+            if not watch.on or self is not found():
+                return original(self, *args, **kwargs)
+            call = watch.no_optimizer.root_called(get_ident(), time.perf_counter())
+            if call is None:
+                return original(self, *args, **kwargs)
+            try:
+                return original(self, *args, **kwargs)
+            finally:
+                watch.no_optimizer.root_returned(call)
 
         return __call__
-
-    def accept(self, ident, now):
-        """Whether a call on thread `ident` counts: one thread's calls make the steps."""
-        clock = self._watch.clock
-        if clock.trainer not in (None, ident) and now - self._last < _QUIET_S:
-            return False
-        self._last = now
-        return True

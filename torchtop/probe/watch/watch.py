@@ -7,19 +7,19 @@ import time
 import weakref
 
 from ..wire import OPTIMIZER_BEGIN, OPTIMIZER_END
-from . import facts
+from . import compiled, facts
 from .backward import patch_backward, patch_scaler, patch_tags
+from .compiled import patch_compiled
 from .device import cuda_timeline
 from .forward import make_hooks
 from .hookdict import Hook
 from .loader import patch_loader
 from .loss import LossCell
 from .module_table import ModuleTable
-from .root_call import RootCall
+from .no_optimizer import NoOptimizer
 from .step import StepClock
 
 _STEP_FILE, _STEP_NAME = "torch/optim/optimizer.py", "wrapper"
-_SEEK_ROOT_S = 0.4  # s without optimizer or backward after which a loop without an optimizer is looked for
 _MEMORY_S = 30.0  # s between two looks at what memory is made of
 
 
@@ -40,14 +40,15 @@ class Watch:
         self.roots = {}
         self.loss = LossCell(torch)
         self.timeline = cuda_timeline(torch)
-        self.clock = StepClock(self.budget, self._arm, self._disarm, facts.compiled_frames)
-        self._began = time.monotonic()
+        self.clock = StepClock(self.budget, self._arm, self._disarm, facts.compiled_frames, facts.notebook_cell)
         self._memory_due = 0.0
         self._optimizer_began = None
+        self._sees_compiled = False
+        self.compiled = None
         self._forward_hooks = []
         self._patches = []
         self._step_hooks = []
-        self.root_call = RootCall(torch, self)
+        self.no_optimizer = NoOptimizer(torch, self)
 
     # Putting in and taking out: agent thread
 
@@ -56,9 +57,7 @@ class Watch:
         if not self.on:
             self.on = True
             for install in (patch_loader, patch_backward, patch_scaler, patch_tags):
-                # One by one: what is in is known, and comes out again, even if the next cannot be put in.
-                for patch in install(self.torch, self):
-                    self._patches.append(patch)
+                self._install(install)
             optimizer = sys.modules["torch.optim.optimizer"]
             where = (_STEP_FILE, _STEP_NAME)
             self._step_hooks = [
@@ -67,6 +66,11 @@ class Watch:
             ]
         added = [hook.add() for hook in self._step_hooks]
         return all(added)
+
+    def _install(self, install):
+        # One by one: what is in is known, and comes out again, even if the next cannot be put in.
+        for patch in install(self.torch, self):
+            self._patches.append(patch)
 
     def silence(self):
         """Make everything inert at once; removal may follow when it is safe."""
@@ -84,18 +88,21 @@ class Watch:
         hooks = [*self._forward_hooks, *self._step_hooks]
         waiting = [hook.label for hook in hooks if not hook.remove()]
         wrapped = [patch.label for patch in reversed(self._patches) if not patch.undo()]
-        self.left_behind = [*self.root_call.stop(), *wrapped, *waiting]
+        self.left_behind = [*self.no_optimizer.root_call.stop(), *wrapped, *waiting]
         return not waiting
 
     def tick(self):
-        """Look for a loop without an optimizer once it is clear that none steps."""
-        if self.on and not self.optimizers and not self.clock.backward_seen:
-            self.root_call.tick()
-            idle = time.monotonic() - self._began > _SEEK_ROOT_S and not self.clock.begun
-            if idle and not facts.compiled_frames():
-                self.root_call.seek()
-        else:
-            self.root_call.stop()
+        """What has to be looked at now and then."""
+        if self.on and not self._sees_compiled:
+            self._install(patch_compiled)
+            self._sees_compiled = compiled.loaded()
+        self.no_optimizer.tick()
+
+    def take(self):
+        """(rows of finished steps, marks of armed ones, how often the count began anew)."""
+        restarts = self.clock.restarts
+        rows, closed = self.clock.take()
+        return rows + self.no_optimizer.rows(), closed, restarts
 
     # Hooks: training thread
 
@@ -115,22 +122,20 @@ class Watch:
                 if clock.marks is not None:
                     clock.marks.note(OPTIMIZER_BEGIN, began)
                     clock.marks.note(OPTIMIZER_END, now)
+                    clock.marks.optimizer_stepped()
             key = id(optimizer)
             if key not in self.optimizers:
                 self.optimizers[key] = weakref.ref(optimizer, lambda _, key=key: self.optimizers.pop(key, None))
             if now > self._memory_due and clock.begun:
                 self._look_at_memory(now)
-            clock.optimizer_stepped(key, now)
+            clock.optimizer_stepped(key, self.optimizers, now)
         except Exception:
             self.errors += 1
 
-    def root_called(self, ident, now):
-        """The root of a loop without an optimizer is called."""
-        try:
-            if not self.optimizers and self.root_call.accept(ident, now):
-                self.clock.boundary(now)
-        except Exception:
-            self.errors += 1
+    @property
+    def in_optimizer(self):
+        """Whether an optimizer's step is under way: a closure runs inside it."""
+        return self._optimizer_began is not None
 
     def scale(self):
         """The GradScaler's factor in the loss at hand, as a tensor, or None."""
@@ -143,7 +148,7 @@ class Watch:
 
     def _arm(self, marks, closer):
         """Put the forward hooks in for one step; None when this process must not be armed."""
-        if not self.on or facts.compiled_frames():
+        if not self.on or self.compiled or facts.compiled_frames() or compiled.loaded() > self._sees_compiled:
             return None
         if closer:
             marks.shapes, marks.storages = {}, set()
