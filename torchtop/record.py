@@ -112,4 +112,25 @@ class StackSample(Struct, frozen=True):
     frames: Annotated[tuple[StackFrame, ...], Meta(description="innermost first")]
 
 
-Sample = HostSample | ProcessSample | GpuSample | ProbeMessage | StackSample
+class CoreRates(Struct, frozen=True):
+    """What one core of this machine's CPU reached when it was measured. Source: collectors/peak_rates.py."""
+
+    torch: Annotated[str, Meta(description="version of the torch that computed")]
+    measured: Annotated[str, Meta(description="RFC 3339 wall time of the measurement")]
+    method: Annotated[str, Meta(description="how it was measured")]
+    float32_flops_per_s: Annotated[float | None, Meta(description="FLOP/s of a float32 matrix product")]
+    bfloat16_flops_per_s: Annotated[float | None, Meta(description="FLOP/s of a bfloat16 matrix product")]
+    copy_bytes_per_s: Annotated[float | None, Meta(description="bytes/s, read and written, of a copy in memory")]
+    missing: Annotated[dict[str, str], Meta(description="field -> why it could not be measured")]
+
+
+class MachineSample(Struct, frozen=True):
+    """How fast the CPU is, and how much of it the job may use. Source: the calibration's file, /proc, /sys."""
+
+    t: Annotated[float, Meta(description="s, monotonic, when it was read")]
+    usable_cores: Annotated[float | None, Meta(description="cores that the ranks here may use together")]
+    usable_cores_because: Annotated[str, Meta(description="what sets that number")]
+    core: Annotated[CoreRates, Meta(description="what one core reached")]
+
+
+Sample = HostSample | ProcessSample | GpuSample | ProbeMessage | StackSample | MachineSample
