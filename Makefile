@@ -4,6 +4,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check
 TORCH := torch==2.13.0
+# Training frameworks are watched in an environment of their own: a job needs torch, and nothing of torchtop.
+FRAMEWORKS := .venv-frameworks
+WANTED := tests/frameworks/requirements.txt
 
 # python3.11 is what attaching to torch is tested with. A pyenv shim may be on the PATH and not work: so it is run.
 WORKS := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))
@@ -13,20 +16,24 @@ NONE := no Python >= 3.10 with venv and pip was found (Debian, Ubuntu: apt insta
 PYTHON ?= $(or $(FOUND),$(error $(NONE)))
 
 # With libgomp's default, spinning, one other busy process makes a training step many times slower.
-test hygiene torture bench: export OMP_WAIT_POLICY := passive
-test hygiene torture bench: export OMP_NUM_THREADS := 1
+test hygiene torture endurance bench: export OMP_WAIT_POLICY := passive
+test hygiene torture endurance bench: export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test check lint hygiene torture bench clean
+.PHONY: help demo test frameworks check lint hygiene torture endurance bench clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.demo ## start a small training job and show what it does
 	$(VENV)/bin/torchtop demo
 
-test: lint ## lint, types, all tests
-	$(PY) -m pytest -q --durations=15
+test: lint frameworks ## lint, types, all tests
+	$(PY) -m pytest -q -rs --durations=15
+
+# The tests that need them are skipped, with the reason, where they cannot be installed.
+frameworks: ## transformers, lightning, accelerate and a Jupyter kernel, for their tests
+	@$(MAKE) --no-print-directory $(FRAMEWORKS)/.installed || echo "no $(FRAMEWORKS): its tests will be skipped"
 
 check: lint hygiene ## lint, types, import rules; seconds
 lint: $(VENV)/.test
@@ -40,6 +47,9 @@ hygiene: $(VENV)/.test
 torture: $(VENV)/.test ## 1,000 attach-detach cycles against each of four programs
 	$(PY) benchmarks/torture.py
 
+endurance: $(VENV)/.test ## memory over 100,000 watched steps, in the job and in the monitor
+	$(PY) benchmarks/endurance.py
+
 # All of them, whatever one says; then a bar that was exceeded (1) counts before one that was not resolved (2).
 bench: $(VENV)/.test ## what watching and attaching cost
 	@worst=0; for bench in startup overhead attach; do \
@@ -48,7 +58,7 @@ bench: $(VENV)/.test ## what watching and attaching cost
 	done; exit $$worst
 
 clean: ## remove .venv and everything else that was made here
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FRAMEWORKS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: touched only after all before went well, so a failed install is tried again.
@@ -60,6 +70,15 @@ $(VENV)/.venv:
 # First and by itself: whatever else names torch then finds this build already there.
 $(VENV)/.torch: $(VENV)/.venv
 	$(PIP) $(TORCH) numpy
+	@touch $@
+
+$(FRAMEWORKS)/.torch:
+	$(PYTHON) -m venv $(FRAMEWORKS)
+	$(FRAMEWORKS)/bin/python -m pip install --disable-pip-version-check -q $(TORCH) numpy
+	@touch $@
+
+$(FRAMEWORKS)/.installed: $(FRAMEWORKS)/.torch $(WANTED)
+	$(FRAMEWORKS)/bin/python -m pip install --disable-pip-version-check -q -r $(WANTED)
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
