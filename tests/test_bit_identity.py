@@ -1,4 +1,7 @@
-"""A watched run is bit-identical to an unwatched one: SHA-256 of all losses and of all weights."""
+"""A watched run is bit-identical to an unwatched one: SHA-256 of all losses and of all weights.
+
+Here every step is armed; test_truth.py compares each kind of job at the rate that users get.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,23 @@ STEPS = {
     "checkpointed-reentrant": 400,
     "autocast": 500,
 }
+# Those whose graph, optimizer or generator of random numbers a hook could most easily disturb.
+AWKWARD = {
+    "lbfgs": 500,
+    "penalty": 500,
+    "two-losses": 600,
+    "in-backward": 800,
+    "functional": 800,
+    "renewed": 800,
+    "wgan": 250,
+    "reinforce": 120,
+}
 _unwatched: dict[str, dict[str, Any]] = {}
 
 
 def run(start: Start, model: str, **popen: Any) -> Target:
-    return start("train.py", "--model", model, "--steps", str(STEPS[model]), "--small", **popen)
+    steps = {**STEPS, **AWKWARD}[model]
+    return start("train.py", "--model", model, "--steps", str(steps), "--small", **popen)
 
 
 def unwatched(start: Start, model: str) -> dict[str, Any]:
@@ -42,14 +57,11 @@ def hashes(truth: dict[str, Any]) -> tuple[str, str]:
     return truth["losses_sha256"], truth["weights_sha256"]
 
 
-@pytest.mark.parametrize("model", STEPS)
-@pytest.mark.parametrize("sampling", [("--sample-every", "1"), ("--sample-every", "5"), ()])
-def test_watched_equals_unwatched(
-    start: Start, export: Callable[..., dict[str, Any]], model: str, sampling: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize("model", [*STEPS, *AWKWARD])
+def test_watched_equals_unwatched(start: Start, export: Callable[..., dict[str, Any]], model: str) -> None:
     expected = hashes(unwatched(start, model))
     target = run(start, model).wait_ready()
-    snapshot = export(target.pid, "--for", "120s", *sampling)
+    snapshot = export(target.pid, "--for", "120s", "--sample-every", "1")
     assert hashes(target.finish()) == expected
     assert snapshot["steps"]["sampled"] >= 1, "the run was over before a step was looked into"
     assert snapshot["health"]["probe"]["errors"] == 0

@@ -117,7 +117,7 @@ def _distribution(window: RankWindow, info: RankInfo) -> Distribution:
     return Distribution(
         rank=info.rank,
         pid=info.pid,
-        count=steps.count,
+        count=steps.count + window.older,
         mean_s=steps.mean_s,
         median_s=steps.median_s,
         p95_s=steps.p95_s,
@@ -146,7 +146,7 @@ def _steps(window: Window, by_rank: Sequence[Distribution], slow: RankWindow | N
     tokens = [statistics(list(rank.steps), rank.batch).tokens_per_s for rank in window.ranks.values()]
     known_tokens = [rate for rate in tokens if rate is not None]
     return Steps(
-        count=slow_steps.count if slow_steps else None,
+        count=slow_steps.count + slow.older if slow_steps and slow is not None else None,
         mean_s=slow_steps.mean_s if slow_steps else None,
         median_s=slow_steps.median_s if slow_steps else None,
         p95_s=slow_steps.p95_s if slow_steps else None,

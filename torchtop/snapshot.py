@@ -178,7 +178,10 @@ class Distribution(Struct, frozen=True, kw_only=True):
 class Steps(Struct, frozen=True, kw_only=True):
     """Steps of the job: those of its slowest rank, and each rank in `by_rank`."""
 
-    count: Annotated[int | None, Meta(description="complete steps seen; null without a probe")]
+    count: Annotated[
+        int | None,
+        Meta(description="complete steps seen; null without a probe; of more than 20,000 the latest make the numbers"),
+    ]
     mean_s: Annotated[float | None, Meta(description="s, mean of unarmed steps that are not excluded")]
     median_s: Annotated[float | None, Meta(description="s, median of the same steps")]
     p95_s: Annotated[float | None, Meta(description="s, 95th percentile of unarmed steps, excluded ones counted")]

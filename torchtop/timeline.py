@@ -32,16 +32,20 @@ class ModuleTimes:
 
 
 class Cost(NamedTuple):
-    """What the probe itself added to the step."""
+    """What the probe itself added to the step: in forward, in backward, in no phase.
+
+    calls: of modules by modules; taps: hooks on graph nodes.
+    """
 
     forward_s: float
     backward_s: float
+    outside_s: float
     calls: int
     taps: int
 
     @property
     def per_call_s(self) -> float:
-        """s added around each module call."""
+        """s added around each module call inside another."""
         return self.forward_s / self.calls if self.calls else 0.0
 
     @property
@@ -83,7 +87,7 @@ def account(
         phases["forward"] = max(phases["forward"] - cost.forward_s + loss_s, 0.0)
     if phases["backward"] is not None:
         phases["backward"] = max(phases["backward"] - cost.backward_s, 0.0)
-    step_s = span[1] - span[0] - cost.forward_s - cost.backward_s
+    step_s = span[1] - span[0] - cost.forward_s - cost.backward_s - cost.outside_s
     known = sum(value for value in phases.values() if value is not None)
     return ArmedStep(span[1], step_s, {**phases, "other": max(step_s - known, 0.0)}, modules)
 
@@ -110,7 +114,8 @@ def _phases(marks: Sequence[_Mark], span: tuple[float, float]) -> dict[str, floa
     In a closure of the optimizer, what lies between the root's forward and backward is the loss: forward, too.
     """
     total: dict[str, float | None] = dict.fromkeys(PHASES)
-    inside: list[str] = []
+    # An optimizer that steps inside backward (one for each parameter) ends the step there.
+    inside = ["backward"] if _ends_first(marks, wire.BACKWARD_BEGIN, wire.BACKWARD_END) else []
     depth = 0
     last = span[0]
     loss_follows = False
@@ -134,7 +139,14 @@ def _phases(marks: Sequence[_Mark], span: tuple[float, float]) -> dict[str, floa
             inside.append(_OPENS[kind])
         elif kind in _CLOSES and _CLOSES[kind] in inside:
             inside.remove(_CLOSES[kind])
+    if inside:
+        total[inside[-1]] = (total[inside[-1]] or 0.0) + span[1] - last
     return total
+
+
+def _ends_first(marks: Sequence[_Mark], begin: int, end: int) -> bool:
+    """Whether what `begin` and `end` enclose was under way when the step began."""
+    return next((kind for _, kind, _, _ in marks if kind in (begin, end)), begin) == end
 
 
 def _forward(marks: Sequence[_Mark], cost: Cost, modules: dict[int, ModuleTimes]) -> None:

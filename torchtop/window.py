@@ -21,7 +21,7 @@ from torchtop.record import (
 )
 from torchtop.timeline import ArmedStep, Cost, account
 
-_STEPS = 200_000  # rows per rank: an hour of 20 ms steps
+_STEPS = 20_000  # rows per rank: 6 MB, and 20 ms for each look at them; of older ones only the number is kept
 _ARMED = 48  # armed steps per rank
 _READINGS = 4_000  # readings per source
 
@@ -57,6 +57,7 @@ class RankWindow:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.steps: deque[StepRow] = deque(maxlen=_STEPS)
+        self.older = 0  # steps of this window that are only counted
         self.armed: deque[ArmedStep] = deque(maxlen=_ARMED)
         self.tree = ModuleTree()
         self.shapes: dict[int, tuple[tuple[int, ...], str, int, int]] = {}
@@ -85,6 +86,8 @@ class RankWindow:
                 # What was counted so far were no steps: an optimizer came, or one that steps more rarely.
                 self.steps.clear()
                 self.armed.clear()
+                self.older = 0
+            self.older += max(len(self.steps) + len(body["rows"]) - _STEPS, 0)
             self.steps.extend(StepRow(*row) for row in body["rows"])
         elif message.type == wire.LAYERS:
             self._take_layers(body)
@@ -118,13 +121,14 @@ class RankWindow:
         self.training = body["training"] or (self.training or False) and not body["evaluating"]
         if body["batch"] is not None:
             self.batch = Batch(body["batch"], body["micro_batch"], body["tokens"], body["recalled"])
-        forward_s, backward_s = body["cost_s"]
-        cost = Cost(forward_s, backward_s, body["calls"], body["taps"])
+        forward_s, backward_s, outside_s = body["cost_s"]
+        cost = Cost(forward_s, backward_s, outside_s, body["calls"], body["taps"])
         span = (body["t0"], body["t1"])
         self.armed.append(account(times, codes, span, body["loss_s"], cost, self.tree))
 
     def forget_before(self, t: float) -> None:
         """Drop what ended before `t`; the latest armed step stays, however old: it is all there is of the layers."""
+        self.older = 0
         while self.steps and self.steps[0].t_end < t:
             self.steps.popleft()
         while len(self.armed) > 1 and self.armed[0].t_end < t:

@@ -6,39 +6,20 @@ python train.py --model transformer --steps 200 --truth truth.json
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Sequence
 
 import loops
 import models
 import torch
-from planted import PLACES, Collate, Rows, seconds_in
-from torch.utils.data import DataLoader
+from kinds import KINDS
+from planted import PLACES
 from truth import Truth
-
-BATCHES_PER_EPOCH = 100
-
-MODELS: dict[str, tuple[Callable[[bool], models.Job], Callable[[models.Job, loops.Loader, loops.Run], None]]] = {
-    "mlp": (models.mlp, loops.plain),
-    "transformer": (models.transformer, loops.plain),
-    "convbn": (models.convbn, loops.plain),
-    "rnn": (models.rnn, loops.plain),
-    "accumulate": (models.mlp, loops.accumulate),
-    "checkpointed": (models.checkpointed, loops.plain),
-    "checkpointed-reentrant": (models.checkpointed_reentrant, loops.plain),
-    "autocast": (models.autocast, loops.autocast),
-    "tiny": (models.tiny, loops.plain),
-    "inference": (models.transformer, loops.inference),
-    "tiny-inference": (models.tiny, loops.inference),
-    "gan": (models.gan, loops.gan),
-    "shared": (models.shared, loops.plain),
-    "dictout": (models.dictout, loops.plain),
-    "inplace": (models.inplace, loops.plain),
-}
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train one model and write down the truth of it.")
-    parser.add_argument("--model", required=True, choices=MODELS)
+    parser.add_argument("--model", required=True, choices=KINDS)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--truth", required=True, metavar="FILE", help="written at the end; FILE.steps as it goes")
     parser.add_argument("--ready", metavar="FILE", help="appears after the first step")
@@ -51,43 +32,37 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    args = arguments(argv)
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+def train(args: argparse.Namespace) -> None:
+    """Build and train: all that a thread of its own has to do."""
     # AdamW's moments of dead units become denormal after some 800 steps: its step would take up to 2.5 times as long.
+    # A setting of this thread.
     torch.set_flush_denormal(True)
-    build, loop = MODELS[args.model]
-    job = build(args.small)
-    rows = Rows(
-        job.x,
-        job.y,
-        length=BATCHES_PER_EPOCH * job.batch_size,
-        batch_size=job.batch_size,
-        sleep_s=seconds_in("data", args.slow, args.slow_s),
-    )
-    loader: loops.Loader = DataLoader(
-        rows,
-        batch_size=job.batch_size,
-        shuffle=True,
-        drop_last=True,
-        num_workers=job.workers,
-        collate_fn=Collate(seconds_in("collate", args.slow, args.slow_s)),
-        generator=torch.Generator().manual_seed(args.seed),
-    )
-    micro_steps = loops.MICRO_STEPS if loop is loops.accumulate else 1
+    kind = KINDS[args.model]
+    job = kind.build(args.small)
     truth = Truth(
         args.truth,
         arguments=vars(args),
-        batch_size=job.batch_size * micro_steps,
+        batch_size=job.batch_size * kind.batches,
         micro_batch_size=job.batch_size,
-        micro_steps=micro_steps,
+        micro_steps=kind.batches if kind.micro_steps is None else kind.micro_steps,
         modules=models.called_modules(job.roots),
         parameters=sum(p.numel() for root in job.roots for p in root.parameters()),
     )
     run = loops.Run(truth, args.steps, args.slow, args.slow_s, args.ready, args.stop)
-    loop(job, loader, run)
+    kind.loop(job, kind.feed(job, args), run)
     truth.finish(weights_sha256=models.weights_sha256(job.roots))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = arguments(argv)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    if KINDS[args.model].in_thread:
+        thread = threading.Thread(target=train, args=(args,), name="trainer")
+        thread.start()
+        thread.join()
+    else:
+        train(args)
 
 
 if __name__ == "__main__":

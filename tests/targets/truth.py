@@ -2,8 +2,9 @@
 
 `FILE` is one JSON object, written whole when the target ends. `FILE.steps` has one JSON line per step from
 the start: `step`, `t_end` (time.monotonic() at its end), `step_s`, `phases` (s; they sum to `step_s`),
-`samples`, and any marks given. A step runs from the end of the one before, so it holds what the loop
-did between: data, logging, the next batch. Standard library only, Python 3.9.
+`samples` (null where the program itself has no such number), `losses` (hash of all losses told before this line),
+and any marks given. A step runs from the end of the one before, so it holds what the loop did between: data,
+logging, the next batch. Standard library only, Python 3.9.
 
 Imports what torch imports too (base64, ctypes, select, socket): in a target without torch the probe would have to, and
 an import in a second thread takes seconds while the main thread keeps the GIL busy (measured: `import socket` 2-9 s).
@@ -21,6 +22,7 @@ import socket  # noqa: F401
 import struct
 import time
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 
 
@@ -58,6 +60,27 @@ class Phase:
         self.seconds += time.perf_counter() - self._since
 
 
+class Around(Phase):
+    """A phase that others run inside of, as the closure does in LBFGS: what those take is not its own."""
+
+    __slots__ = ("_others", "_taken")
+
+    def __init__(self, others: Callable[[], float]) -> None:
+        super().__init__()
+        self._others = others
+        self._taken = 0.0
+
+    def __enter__(self) -> None:
+        self._taken = self._others()
+        super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, where)
+        self.seconds -= self._others() - self._taken
+
+
 class Truth:
     """Steps, samples, seconds per phase and the hash of all losses of one run.
 
@@ -66,11 +89,11 @@ class Truth:
 
     def __init__(self, path: str, **facts: object) -> None:
         self.steps = 0
-        self.samples = 0
+        self.samples: int | None = 0
         self.totals: dict[str, float] = {}
         self.facts = facts
         self.errors: list[str] = []
-        self._path = path
+        self.path = path
         self._phases: dict[str, Phase] = {}
         self._losses = hashlib.sha256()
         # Line buffering: nothing is left in the buffer for a forked DataLoader worker to write again.
@@ -89,6 +112,14 @@ class Truth:
             phase = self._phases[name] = Phase()
         return phase
 
+    def around(self, name: str) -> Phase:
+        """The same for a part that has other phases inside it."""
+        if name not in self._phases:
+            self._phases[name] = Around(
+                lambda: sum(phase.seconds for other, phase in self._phases.items() if other != name)
+            )
+        return self._phases[name]
+
     def loss(self, value: float) -> None:
         """One more loss, in the order computed, as eight bytes into the hash."""
         self._losses.update(struct.pack("<d", value))
@@ -97,7 +128,7 @@ class Truth:
         """Keep the traceback of the exception now being handled."""
         self.errors.append(traceback.format_exc())
 
-    def step(self, samples: int, **marks: object) -> None:
+    def step(self, samples: int | None, **marks: object) -> None:
         """A step of so many samples ends now; what no phase claimed of it is `other`."""
         now, t_end = time.perf_counter(), time.monotonic()
         step_s, self._since = now - self._since, now
@@ -107,10 +138,18 @@ class Truth:
             phase.seconds = 0.0
             self.totals[name] = self.totals.get(name, 0.0) + phases[name]
         self.totals["other"] = self.totals.get("other", 0.0) + phases["other"]
-        line = {"step": self.steps, "t_end": t_end, "step_s": step_s, "phases": phases, "samples": samples, **marks}
+        line = {
+            "step": self.steps,
+            "t_end": t_end,
+            "step_s": step_s,
+            "phases": phases,
+            "samples": samples,
+            "losses": self._losses.hexdigest(),
+            **marks,
+        }
         self._log.write(json.dumps(line) + "\n")
         self.steps += 1
-        self.samples += samples
+        self.samples = None if samples is None or self.samples is None else self.samples + samples
 
     def finish(self, **facts: object) -> None:
         """Write the file. `facts` are those only known now, such as the hash of the weights."""
@@ -127,4 +166,4 @@ class Truth:
             "errors": self.errors,
             **facts,
         }
-        write_json(self._path, content)
+        write_json(self.path, content)

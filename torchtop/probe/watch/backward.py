@@ -27,6 +27,7 @@ def patch_backward(torch, watch):
         def backward(tensors, *args, **kwargs):
             if elsewhere():
                 return original(tensors, *args, **kwargs)
+            entered = now()
             inside[0] = True
             marks = watch.clock.marks
             in_optimizer = watch.in_optimizer
@@ -38,16 +39,21 @@ def patch_backward(torch, watch):
                 except Exception:
                     watch.errors += 1
             began = now()
+            if marks is not None:
+                # Now, not when it is over: an optimizer that steps inside it ends the step there.
+                marks.note(BACKWARD_BEGIN, began)
+                marks.outside_s += began - entered
             try:
                 return original(tensors, *args, **kwargs)
             finally:
                 ended = now()
                 inside[0] = False
                 watch.clock.backward(began, ended, in_optimizer)
+                marks = watch.clock.marks
                 if marks is not None:
-                    marks.note(BACKWARD_BEGIN, began)
                     marks.note(BACKWARD_END, ended)
                     marks.backward_ended(in_optimizer)
+                    marks.outside_s += now() - ended
                 watch.no_optimizer.backward_ended()
 
         return backward

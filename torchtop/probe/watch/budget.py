@@ -15,6 +15,7 @@ _CALL_S = 4e-6  # s around our two hooks at each module call: the slow path of M
 _NODE_CALL_S = 4e-6  # s around one graph node hook: taking the GIL, making its arguments (measured 3.5 to 5.1)
 _STEP_S = 12e-6  # s that stay on the training thread in every step: optimizer hooks and two patches (measured 12 to 23)
 _MEDIAN_OF = 5  # armed steps
+_OUTLIER = 4.0  # times the usual step at most count into what is usual
 _LONGEST_S = 20.0  # s without an armed step at most: at that distance none costs anything that matters
 FEWEST = 4  # at most one step in four is armed unless asked otherwise: the others are the statistics
 
@@ -38,8 +39,10 @@ class Budget:
         self.every = every or max(self.every, FEWEST)
 
     def cost_of(self, marks):
-        """(s in forward, s in backward) that the armed step behind `marks` took longer than it would have, by our account."""
-        return marks.spent_s + marks.calls * _CALL_S, marks.taps * _NODE_CALL_S
+        """(s in forward, s in backward, s in no phase) that the armed step behind `marks` took longer, by our account."""
+        roots = sum(marks.roots.values())
+        forward_s = marks.spent_s + (marks.calls - roots) * _CALL_S
+        return forward_s, marks.taps * _NODE_CALL_S, marks.outside_s + roots * _CALL_S
 
     def armed_step(self, marks, step_s):
         """Account for an armed step and adapt."""
@@ -62,7 +65,9 @@ class Budget:
         self.cost_s += _STEP_S
         self.watched_s += step_s
         if not armed:
-            self._quiet_s = step_s if self._quiet_s is None else 0.9 * self._quiet_s + 0.1 * step_s
+            # One step with an evaluation in it, or a stop of the process, says little of the next.
+            usual = self._quiet_s
+            self._quiet_s = step_s if usual is None else 0.9 * usual + 0.1 * min(step_s, _OUTLIER * usual)
 
     def cost_share(self):
         """Share of watched time that went into the probe, None before the first step."""

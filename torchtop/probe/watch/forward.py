@@ -111,8 +111,12 @@ def make_hooks(torch, marks, table):
                     node.register_prehook(node_hook(marks, BACKWARD_OUT, index))
                     marks.taps += 1
             ended = now()
-            marks.spent_s += ended - began
             marks.note(FORWARD_BEGIN, ended, index)
+            if depth:
+                marks.spent_s += now() - began
+            else:
+                marks.outside_s += ended - began
+                marks.spent_s += now() - ended
         except Exception:
             marks.errors += 1
 
@@ -131,16 +135,18 @@ def make_hooks(torch, marks, table):
             if not recomputing:
                 marks.depth -= 1
                 last_output[0] = id(output)
-                if marks.depth <= 0:
-                    marks.depth = 0
-                    marks.root_ended()
             node = _first_node(output, tensor_type)
             if node is not None:
                 node.register_prehook(node_hook(marks, BACKWARD_IN, index))
                 marks.taps += 1
             if marks.shapes is not None and not recomputing:
                 _note_output(marks, index, module, output, tensor_type)
-            marks.spent_s += now() - began
+            if marks.depth > 0 or recomputing:
+                marks.spent_s += now() - began
+            else:
+                marks.depth = 0
+                marks.outside_s += now() - began
+                marks.root_ended()
         except Exception:
             marks.errors += 1
 
@@ -186,9 +192,12 @@ def _note_output(marks, index, module, output, tensor_type):
     elements = tensor.numel() + (known[2] if known else 0)
     stored = known[3] if known else 0
     if tensor.requires_grad and next(module.children(), None) is None:
+        try:
+            storage = tensor.untyped_storage()
+        except (RuntimeError, NotImplementedError):
+            storage = None  # torch.func's wrappers have none of their own, nor have sparse tensors
         # A storage that several outputs share (in-place ReLU, views) is kept once.
-        place = tensor.untyped_storage().data_ptr()
-        if place not in marks.storages:
-            marks.storages.add(place)
-            stored += tensor.untyped_storage().nbytes()
+        if storage is not None and storage.data_ptr() not in marks.storages:
+            marks.storages.add(storage.data_ptr())
+            stored += storage.nbytes()
     marks.shapes[index] = (tuple(tensor.shape), str(tensor.dtype).rpartition(".")[2], elements, stored)

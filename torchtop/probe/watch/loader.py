@@ -41,6 +41,8 @@ def patch_loader(torch, watch):
                     marks.loaded = size
                 if watch.loader is None:
                     watch.loader = _settings(self)
+                if marks is not None:
+                    marks.outside_s += now() - ended
             except Exception:
                 watch.errors += 1
             return batch

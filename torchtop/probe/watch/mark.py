@@ -13,6 +13,7 @@ LIMIT = 400_000  # marks; more are dropped and counted, so that a runaway loop c
 class Marks:
     """What one armed step left behind. Written by the training thread until `close`, then read by the agent.
 
+    spent_s, outside_s: s that our hooks took, inside forward passes and between phases.
     times: float64 seconds of CLOCK_MONOTONIC; codes: int64, see wire.mark. They have the same length.
     """
 
@@ -24,6 +25,7 @@ class Marks:
         self.errors = 0
         self.dropped = 0
         self.spent_s = 0.0
+        self.outside_s = 0.0
         self.calls = 0
         self.taps = 0
         self.depth = 0

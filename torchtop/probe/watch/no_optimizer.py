@@ -46,7 +46,7 @@ class NoOptimizer:
         self.root_call.tick()
         if time.monotonic() - self._began < _SEEK_S or clock.begun:
             return
-        if watch.compiled or facts.compiled_frames():
+        if watch.is_compiled():
             return  # a global hook would have its guards fail
         if clock.backward_seen and self._calls_no_module():
             self._no_module = True

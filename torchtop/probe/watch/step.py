@@ -33,7 +33,6 @@ class StepClock:
         self.restarts = 0
         self.backward_seen = False
         self.backwards = 0
-        self.suspended = False
         self._budget = budget
         self._arm = arm
         self._disarm = disarm
@@ -129,9 +128,9 @@ class StepClock:
         """A step ends at `now` and the next begins."""
         self.trainer = get_ident()
         cell = self._cell()
-        if cell != self._last_cell or self.suspended:
-            # Between two cells of a notebook nothing runs, nor while the process is stopped: that is no step time.
-            self._last_cell, self.suspended = cell, False
+        if cell != self._last_cell:
+            # Between two cells of a notebook nothing runs: that is no step time.
+            self._last_cell = cell
             self._flags |= IDLE
             self.disarm_now()
         marks = self.marks
@@ -162,8 +161,10 @@ class StepClock:
             self._flags |= COMPILED
         if len(self._rows) == _KEEP:
             self.dropped += 1
+        # A pass by `autograd.grad` alone (torch.func) is a micro-step, too.
+        micro = self._micro or int(self._backward_s is not None)
         self._rows.append(
-            (now, step_s, self._flags, self._micro, self._samples, self._data_s, self._backward_s, self._optimizer_s)
+            (now, step_s, self._flags, micro, self._samples, self._data_s, self._backward_s, self._optimizer_s)
         )
 
     def arm(self, ident):

@@ -6,7 +6,7 @@ import sys
 import time
 import weakref
 
-from ..wire import OPTIMIZER_BEGIN, OPTIMIZER_END
+from ..wire import IDLE, OPTIMIZER_BEGIN, OPTIMIZER_END
 from . import compiled, facts
 from .backward import patch_backward, patch_scaler, patch_tags
 from .compiled import patch_compiled
@@ -45,9 +45,11 @@ class Watch:
         self._optimizer_began = None
         self._sees_compiled = False
         self.compiled = None
+        self.compiles = False
         self._forward_hooks = []
         self._patches = []
         self._step_hooks = []
+        self._stops = []
         self.no_optimizer = NoOptimizer(torch, self)
 
     # Putting in and taking out: agent thread
@@ -98,11 +100,36 @@ class Watch:
             self._sees_compiled = compiled.loaded()
         self.no_optimizer.tick()
 
+    def is_compiled(self):
+        """Whether anything in this process was compiled: then nothing is armed any more."""
+        return self.compiles or self.compiled is not None or facts.compiled_frames() > 0
+
+    def compilation_begins(self):
+        """Any thread, before dynamo looks at what it is going to compile: it must not see a hook of ours."""
+        try:
+            self.compiles = True
+            self.clock.disarm_now()
+            self.no_optimizer.root_call.stop()
+        except Exception:
+            self.errors += 1
+
+    def suspended(self, began, ended):
+        """The whole process stood still in between: the step that was going on says nothing of the job's speed."""
+        self._stops.append((began, ended))
+
     def take(self):
         """(rows of finished steps, marks of armed ones, how often the count began anew)."""
         restarts = self.clock.restarts
         rows, closed = self.clock.take()
-        return rows + self.no_optimizer.rows(), closed, restarts
+        rows += self.no_optimizer.rows()
+        for stop in self._stops:
+            rows = [
+                (*row[:2], row[2] | IDLE, *row[3:]) if _holds(row[0] - row[1], row[0], stop) else row for row in rows
+            ]
+            closed = [marks for marks in closed if not _holds(marks.step[0], marks.step[1], stop)]
+        if rows:
+            self._stops = [stop for stop in self._stops if stop[1] > rows[-1][0]]
+        return rows, closed, restarts
 
     # Hooks: training thread
 
@@ -128,7 +155,10 @@ class Watch:
                 self.optimizers[key] = weakref.ref(optimizer, lambda _, key=key: self.optimizers.pop(key, None))
             if now > self._memory_due and clock.begun:
                 self._look_at_memory(now)
+            marks = clock.marks
             clock.optimizer_stepped(key, self.optimizers, now)
+            if marks is not None and marks.open:
+                marks.outside_s += time.perf_counter() - now
         except Exception:
             self.errors += 1
 
@@ -148,7 +178,7 @@ class Watch:
 
     def _arm(self, marks, closer):
         """Put the forward hooks in for one step; None when this process must not be armed."""
-        if not self.on or self.compiled or facts.compiled_frames() or compiled.loaded() > self._sees_compiled:
+        if not self.on or self.is_compiled() or compiled.loaded() > self._sees_compiled:
             return None
         if closer:
             marks.shapes, marks.storages = {}, set()
@@ -172,3 +202,8 @@ class Watch:
         self._forward_hooks = []
         if self.timeline is not None:
             self.timeline.close(self.clock.begun)
+
+
+def _holds(began, ended, stop):
+    """Whether most of a stop lies in this step."""
+    return min(ended, stop[1]) - max(began, stop[0]) > 0.5 * (stop[1] - stop[0])
