@@ -47,7 +47,7 @@ hygiene: $(VENV)/.test
 torture: $(VENV)/.test ## 1,000 attach-detach cycles against each of four programs
 	$(PY) benchmarks/torture.py
 
-endurance: $(VENV)/.test ## memory over 100,000 watched steps, in the job and in the monitor
+endurance: $(VENV)/.test ## memory over 300,000 watched steps, in the job and in the monitor
 	$(PY) benchmarks/endurance.py
 
 # All of them, whatever one says; then a bar that was exceeded (1) counts before one that was not resolved (2).

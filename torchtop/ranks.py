@@ -132,17 +132,19 @@ class Ranks:
         """A probe is gone. When it was the last one watching ends, whether its process has ended or not."""
         await anyio.sleep(2 * _LAST_WORDS_S)  # in which the end of the process itself would be noticed
         self._gone.add(probe.rank_pid)
-        if probe.lost is not None and probe.rank_pid in self.alive and not self.over:
+        last = not self.alive & (set(self.probes) - self._gone)
+        if probe.lost is not None and probe.rank_pid in self.alive and last and not self.over:
             self.lost = AttachError(f"process {probe.rank_pid} runs on unwatched: {probe.lost}; attach again")
         self.changed.set()
 
     @property
     def ended(self) -> bool:
         """Whether nothing is left that could make another step, or tell of it."""
-        if self._launcher_alive or self._attaching & self.alive:
-            return False
         telling = set(self.probes) - self._gone if self.probes else self.alive
-        return not self.alive & telling
+        if self.alive & (telling | self._attaching):
+            return False
+        # A launcher may start ranks anew when all have ended, not when they run on without our probes.
+        return bool(self.alive) or not self._launcher_alive
 
     @property
     def impossible(self) -> bool:

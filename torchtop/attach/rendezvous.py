@@ -8,6 +8,8 @@ connect.
 from __future__ import annotations
 
 import os
+import pwd
+import re
 import socket
 import stat
 import struct
@@ -23,6 +25,7 @@ from torchtop.probe import wire
 _LONGEST_PATH = 107  # bytes of sun_path less the NUL (unix(7))
 _FOLDERS = ("/tmp", "/dev/shm")
 _HANDSHAKE_S = 5.0
+_ANSWER = re.compile(r"(\S+) (\d+\.\d+\.\d+) (?:([0-9a-f]+) code|(\d+) live|(\d+:\d+(?:,\d+:\d+)*) full)\n")
 
 
 class Meeting(NamedTuple):
@@ -138,13 +141,25 @@ def _connect_in(folder: Path, file: str) -> socket.socket | None:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         sock.settimeout(_HANDSHAKE_S)
-        sock.connect(f"/proc/self/fd/{handle}/{file}")
+        _connect_patiently(sock, f"/proc/self/fd/{handle}/{file}")
     except OSError:
         sock.close()
         return None
     finally:
         os.close(handle)
     return sock
+
+
+def _connect_patiently(sock: socket.socket, path: str) -> None:
+    """Connect, waiting for room among the connections that wait to be accepted: connect(2) does not (EAGAIN)."""
+    deadline = time.monotonic() + _HANDSHAKE_S
+    while True:
+        try:
+            return sock.connect(path)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _peer_uid(sock: socket.socket) -> int:
@@ -155,22 +170,53 @@ def _peer_uid(sock: socket.socket) -> int:
 def shake_hands(sock: socket.socket, meeting: Meeting) -> Channel | None:
     """Prove our half of the secret, check the other half; None when nobody answers (a probe that is just leaving).
 
-    Raises `ProtocolError` on a wrong answer.
+    Raises `AttachError` when as many watch already as are served, `ProtocolError` on another version and on an answer
+    that is none.
     """
     ours, theirs = meeting.tokens
     try:
         sock.sendall(f"{ours}\n".encode())
-        answer = read_line(sock).split()
+        answer = _ANSWER.fullmatch(read_line(sock))
     except OSError:
         sock.close()
         return None
-    if len(answer) != 4 or answer[0] != theirs or answer[3] not in ("code", "live"):
+    if answer is not None and answer[1] == theirs:
+        _, python, magic, version, watchers = answer.groups()
+        if magic is not None or version == str(wire.VERSION):
+            return Channel(sock, python, magic or "", magic is None)
         sock.close()
-        raise ProtocolError(
-            f"what answers on the socket of process {meeting.pid} is no torchtop probe of wire version {wire.VERSION}: "
-            "detach with the torchtop that started it"
-        )
-    return Channel(sock, answer[1], answer[2], answer[3] == "live")
+        if watchers is not None:
+            raise AttachError(
+                f"process {meeting.pid} is watched by as many torchtop as it serves at once: {_named(watchers)}; "
+                "end one of them first"
+            )
+        raise ProtocolError(other_version(meeting.pid, int(version)))
+    sock.close()
+    raise ProtocolError(
+        f"what answers on the socket of process {meeting.pid} is no torchtop probe: end whatever serves "
+        f"{meeting.folders[0]}/{meeting.file}"
+    )
+
+
+def other_version(pid: int, version: int) -> str:
+    """What to say to a probe that another torchtop has put into `pid`."""
+    return (
+        f"the probe in process {pid} speaks wire version {version}, this torchtop speaks {wire.VERSION}: use the "
+        "torchtop that put it there, or end that one first (the probe goes with its last watcher)"
+    )
+
+
+def _named(watchers: str) -> str:
+    """ "process 12 (root), process 34 (alice)" of "12:0,34:1000"."""
+    named = []
+    for pid, uid in (watcher.split(":") for watcher in watchers.split(",")):
+        try:
+            user = pwd.getpwuid(int(uid)).pw_name
+        except (KeyError, OverflowError):
+            user = f"uid {uid}"
+        # The kernel gives 0 for a process that is not in the target's PID namespace.
+        named.append(f"process {pid} ({user})" if pid != "0" else f"a process outside its PID namespace ({user})")
+    return ", ".join(named)
 
 
 def read_line(sock: socket.socket, limit: int = 200) -> str:

@@ -5,25 +5,27 @@ It does little and in small pieces: whatever it computes, the training thread ma
 
 from __future__ import annotations
 
-import os
 import select
-import socket
-import struct
 import sys
 import time
 
 from . import wire
 from .client import Client
+from .door import Door
 from .teller import Teller, python_version
-from .watch.budget import Budget
+from .watch.budget import DEFAULT_SHARE, Budget
 from .watch.watch import Watch
 
 _NEEDED = ("torch", "torch.nn.modules.module", "torch.optim.optimizer", "torch.utils.data.dataloader")
 _TICK_S = 0.1
 _HEALTH_S = 1.0
-_HANDSHAKE_S = 2.0
+_RAREST = 10**9  # steps between two armed ones at most, whatever a monitor asks
 _DETACH_S = 10.0  # s after which what cannot be taken out safely is left, and listed
 _STALL_S = 1.0  # s beyond a tick after which we were suspended, not the monitor
+_STOPPED = 0.05  # cores: less was used meanwhile, so that the whole process stood still, not only we
+
+
+door = None  # of the agent that serves; boot.py hands clients in here that came by another socket
 
 
 def serve(listener, first, tokens):
@@ -31,9 +33,11 @@ def serve(listener, first, tokens):
 
     `listener` and `first` are the connector's.
     """
-    agent = Agent(listener, tokens)
+    global door
+    agent = Agent(Door(listener, tokens))
     try:
         agent.admit(first.dup())
+        door = agent.door
         agent.run()
     finally:
         agent.leave()
@@ -43,13 +47,11 @@ def serve(listener, first, tokens):
 class Agent:
     """Clients, and the watch that is in place as long as there is one."""
 
-    def __init__(self, listener, tokens):
-        listener.setblocking(False)
-        self._listener = listener
-        self._tokens = tokens
+    def __init__(self, door):
+        self.door = door
         self._clients = []
-        self._arriving = []
         self._budget = Budget()
+        self._lease = None
         self._watch = None
         self._hooked = False
         self._teller = Teller(self._tell)
@@ -64,60 +66,50 @@ class Agent:
         """Serve a client whose handshake is done."""
         client = Client(sock)
         self._clients.append(client)
-        client.send(wire.HELLO, wire.VERSION, self._teller.hello())
-        for kind, body in self._teller.known():
-            client.send(kind, wire.VERSION, body)
+        client.send(wire.HELLO, self._teller.hello())
+        self._tell_known(client)
 
-    def _accept(self):
-        """Begin the handshake of a new connection; it goes on in `_greet`, never waiting."""
-        try:
-            sock = self._listener.accept()[0]
-        except OSError:
-            return
-        uid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
-        if uid not in (0, os.geteuid()) or len(self._clients) + len(self._arriving) >= wire.CLIENTS:
-            sock.close()
-            return
-        sock.setblocking(False)
-        self._arriving.append((sock, time.monotonic() + _HANDSHAKE_S))
-
-    def _greet(self):
-        ours, theirs = self._tokens
-        waiting = []
-        for sock, deadline in self._arriving:
-            try:
-                said = sock.recv(len(ours))
-            except BlockingIOError:
-                if time.monotonic() < deadline:
-                    waiting.append((sock, deadline))
-                else:
-                    sock.close()
-                continue
-            except OSError:
-                said = b""
-            if said == ours:
-                sock.send(theirs + (" %s - live\n" % python_version()).encode())
+    def _let_in(self):
+        """Serve those who are ready to come in, or tell them who is here already."""
+        for sock, unanswered in self.door.ready():
+            full = len(self._clients) >= wire.CLIENTS
+            watchers = ",".join("%d:%d" % (client.pid, client.uid) for client in self._clients)
+            detail, state = (watchers, "full") if full else (wire.VERSION, "live")
+            if unanswered and not self.door.answer(sock, python_version(), detail, state):
+                sock.close()
+            elif not full:
                 self.admit(sock)
             else:
-                sock.close()
-        self._arriving = waiting
+                rejected = Client(sock)
+                if not unanswered:
+                    error = "as many watch it as are served at once (pid:uid %s)" % watchers
+                    rejected.send(wire.BYE, {"error": error, "left_behind": []})
+                    rejected.flush()
+                rejected.close()
 
     def _tell(self, kind, body):
         for client in self._clients:
-            client.send(kind, wire.VERSION, body)
+            client.send(kind, body)
+
+    def _tell_known(self, client):
+        for kind, body in self._teller.known():
+            client.send(kind, body)
 
     # Life
 
     def run(self):
         """Serve until no client is left."""
         health_due = time.monotonic()
-        while self._clients or self._arriving:
-            before = time.monotonic()
+        while self._clients or not self.door.shut():
+            before, cpu_s = time.monotonic(), time.process_time()
             self._wait(_TICK_S)
             now = time.monotonic()
             stalled = max(0.0, now - before - _TICK_S - _STALL_S)
+            if stalled and self._watch is not None and time.process_time() - cpu_s < _STOPPED * stalled:
+                self._watch.suspended(before, now)
             for client in self._clients:
-                client.gone = client.gone or client.silent(now, stalled)
+                if client.silent(now, stalled):
+                    client.end("it was silent for %g s" % wire.SILENCE_S)
             self._dismiss()
             if not self._clients:
                 continue
@@ -131,6 +123,9 @@ class Agent:
                 self._tell(wire.HEALTH, self._health())
             for client in self._clients:
                 client.flush()
+                if client.missed and not client.wants_to_write():
+                    client.missed = False
+                    self._tell_known(client)
 
     def _work(self):
         torch = sys.modules.get("torch")
@@ -147,48 +142,71 @@ class Agent:
     def _wait(self, seconds):
         """Handle whatever arrives within `seconds`. poll, not select: a training job may hold thousands of files."""
         poll = select.poll()
-        poll.register(self._listener, select.POLLIN)
+        poll.register(self.door.listener, select.POLLIN)
         by_fd = {}
         for client in self._clients:
             by_fd[client.sock.fileno()] = client
             poll.register(client.sock, select.POLLIN | (select.POLLOUT if client.wants_to_write() else 0))
-        for sock, _ in self._arriving:
+        for sock in self.door.waiting():
             poll.register(sock, select.POLLIN)
         for fd, events in poll.poll(seconds * 1000):
-            if fd == self._listener.fileno():
-                self._accept()
+            if fd == self.door.listener.fileno():
+                self.door.accept()
             elif fd in by_fd:
                 if events & ~select.POLLOUT:
                     for message in by_fd[fd].receive():
                         self._obey(by_fd[fd], message)
                 if events & select.POLLOUT:
                     by_fd[fd].flush()
-        self._greet()
+        self._let_in()
 
     def _obey(self, client, message):
         """Do what a monitor asks. Unknown types are ignored: it may be newer than we are."""
         kind = message.get("type")
         if kind == wire.DETACH:
-            client.gone = True
+            client.end()
         elif kind == wire.ARM:
             every = message.get("every")
-            self._budget.fix(every if isinstance(every, int) and every >= 1 else None)
+            client.every = every if type(every) is int and 1 <= every <= _RAREST else None
+            self._settle()
         elif kind == wire.BUDGET:
             share = message.get("share")
-            if isinstance(share, (int, float)) and 0 < share <= 1:
-                self._budget.share = float(share)
+            client.share = float(share) if type(share) in (int, float) and 0 < share <= 1 else None
+            self._settle()
+        elif kind == wire.LEASE:
+            self._lend(client, message.get("want"))
+
+    def _settle(self):
+        """Of all wishes the most careful holds (wire.py)."""
+        self._budget.share = min([c.share for c in self._clients if c.share is not None], default=DEFAULT_SHARE)
+        every = max([c.every for c in self._clients if c.every is not None], default=None)
+        if every != self._budget.fixed:
+            self._budget.fix(every)
+
+    def _lend(self, client, want):
+        """The right to change the job: to one client at a time, who keeps it until it gives it back or goes."""
+        if want is True and self._lease is None:
+            self._lease = client
+        elif want is False and self._lease is client:
+            self._lease = None
+        holder = self._lease
+        who = {"pid": holder.pid, "uid": holder.uid} if holder is not None else {"pid": None, "uid": None}
+        client.send(wire.LEASE, {"held": holder is client, **who})
 
     def _dismiss(self):
         """Say goodbye to clients that want to go or have gone; with the last one, everything is taken out first."""
         for client in [client for client in self._clients if client.gone]:
-            last = len(self._clients) == 1 and not self._arriving
+            last = len(self._clients) == 1 and self.door.shut()
             if last:
                 self._take_out()
             health = self._health()
-            client.send(wire.HEALTH, wire.VERSION, health)
-            client.send(wire.BYE, wire.VERSION, {"left_behind": health["left_behind"]})
+            client.send(wire.HEALTH, health)
+            client.send(wire.BYE, {"left_behind": health["left_behind"], "reason": client.why})
             self._drops += client.dropped
             self._clients.remove(client)
+            if self._lease is client:
+                self._lease = None
+            self._settle()
             if last:
                 self.last_words = client.sock, client.unsent()
             else:
@@ -214,9 +232,8 @@ class Agent:
             self._take_out()
         for client in self._clients:
             client.close()
-        for sock, _ in self._arriving:
-            sock.close()
-        self._clients, self._arriving, self._watch = [], [], None
+        self.door.close()
+        self._clients, self._lease, self._watch = [], None, None
 
     def _health(self):
         drops = self._drops + sum(client.dropped for client in self._clients)

@@ -63,10 +63,11 @@ def go(expires, folders, file, ours, theirs, page=0):
                 listener.settimeout(max(0.01, expires - time.monotonic()))
                 client = listener.accept()[0]
                 try:
-                    client.settimeout(5)
+                    client.settimeout(1)  # who connects and says nothing keeps the others waiting
                     peer = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
                     # Few and whole reads: each gives the GIL away, and busy threads keep it for 5 ms apiece.
                     if peer in (0, user) and client.recv(99) == ours:
+                        client.settimeout(5)
                         version = b"%d.%d.%d" % sys.version_info[:3]
                         client.sendall(b"%s %s %s code\n" % (theirs, version, MAGIC_NUMBER.hex().encode()))
                         if page:

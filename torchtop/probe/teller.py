@@ -12,7 +12,8 @@ import time
 from . import wire
 from .watch import facts
 
-_PART = 30_000  # marks in one message: 16 bytes each, in base64, stay under the limit of a line
+_PART = 20_000  # marks in one message: 16 bytes each in base64, and the shapes, stay under the limit of a line
+_ROWS = 500  # modules in one message: writing it takes about a millisecond, in which nobody else has the GIL
 _PAUSE_S = 0.0005  # s for which the GIL is given away between pieces of work
 _FACTS_S = 2.0  # s between two looks at settings that may change
 _SHAPES = 5_000  # modules whose output shape goes into one message
@@ -30,6 +31,7 @@ class Teller:
         self._model = {}
         self._model_roots = 0
         self._memory = None
+        self._restarts = 0
         self.errors = 0
         self.dropped = 0
 
@@ -46,7 +48,7 @@ class Teller:
 
     def known(self):
         """(kind, body) of all that a client who comes later has missed and needs."""
-        messages = [(wire.MODULES, body) for body in self._modules.values()]
+        messages = [(wire.MODULES, part) for body in self._modules.values() for part in _in_parts(body)]
         if self._facts:
             messages.append((wire.FACTS, {"facts": self._facts}))
         if self._memory:
@@ -60,9 +62,11 @@ class Teller:
                 self._facts = facts.process_facts(None)
                 self._send(wire.FACTS, {"facts": self._facts})
             return
-        rows, closed = watch.clock.take()
-        if rows:
-            self._send(wire.STEP, {"rows": [[_finite(value) for value in row] for row in rows]})
+        rows, closed, restarts = watch.take()
+        if rows or restarts != self._restarts:
+            body = {"rows": [[_finite(value) for value in row] for row in rows], "reset": restarts != self._restarts}
+            self._restarts = restarts
+            self._send(wire.STEP, body)
         for marks in closed:
             self._tell_modules(watch, marks)
             self._tell_marks(watch, marks)
@@ -80,7 +84,7 @@ class Teller:
             self._tell_facts(watch)
 
     def _tell_marks(self, watch, marks):
-        began, ended, number, optimizers = marks.step
+        began, ended, number = marks.step
         count = min(len(marks.times), len(marks.codes))
         parts = max(1, -(-count // _PART))
         for part in range(parts):
@@ -93,12 +97,12 @@ class Teller:
                     t0=began,
                     t1=ended,
                     cost_s=watch.budget.cost_of(marks),
-                    calls=marks.calls,
+                    calls=marks.calls - sum(marks.roots.values()),
                     taps=marks.taps,
                     loss_s=marks.loss_s,
-                    optimizers=optimizers,
                     batch=marks.batch,
                     micro_batch=marks.micro_batch,
+                    recalled=marks.recalled,
                     tokens=marks.tokens,
                     training=bool(marks.grad_roots),
                     evaluating=bool(marks.eval_roots),
@@ -136,7 +140,9 @@ class Teller:
             }
             earlier = self._modules.get(root)
             self._modules[root] = dict(body, rows=earlier["rows"] + body["rows"]) if earlier else body
-            self._send(wire.MODULES, body)
+            for part in _in_parts(body):
+                self._send(wire.MODULES, part)
+                time.sleep(_PAUSE_S)
 
     def _tell_facts(self, watch):
         known = facts.process_facts(watch.torch)
@@ -170,8 +176,8 @@ class Teller:
                 sampled_steps=watch.budget.armed,
                 every=watch.budget.every,
                 step_rows_dropped=watch.clock.dropped,
-                compiled=bool(facts.compiled_frames()),
-                root_calls=watch.root_call.active,
+                compiled=watch.is_compiled(),
+                root_calls=watch.no_optimizer.root_call.active,
             )
         return body
 
@@ -179,6 +185,12 @@ class Teller:
 def python_version():
     """ "3.11.7"."""
     return ".".join(str(part) for part in sys.version_info[:3])
+
+
+def _in_parts(body):
+    """A `modules` body as several of at most `_ROWS` rows each."""
+    rows = body["rows"]
+    return [dict(body, rows=rows[at : at + _ROWS]) for at in range(0, max(len(rows), 1), _ROWS)]
 
 
 def _finite(value):

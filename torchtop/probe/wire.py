@@ -3,14 +3,24 @@
 The only probe file that the monitor imports. Non-finite numbers travel as null beside a flag.
 
 Handshake, before any JSON: the client sends `TOKEN\\n` (first half of the secret in the socket's name), the target
-answers `TOKEN PYTHON MAGIC STATE\\n` (second half, "3.11.7", pyc magic in hex, `code` or `live`). On `code` the client
-sends the length of the bundle in 8 hex digits, then the bundle; on `live` an agent runs already. JSON follows.
+answers `TOKEN PYTHON DETAIL STATE\\n` (second half, "3.11.7"). STATE is one of
+- `code`: no agent runs; DETAIL is the pyc magic in hex. The client sends the length of the bundle in 8 hex digits, then
+  the bundle. An agent that came in meanwhile takes the client over. JSON follows.
+- `live`: an agent runs; DETAIL is the version that it speaks. JSON follows.
+- `full`: as many watch as are served; DETAIL is `PID:UID,...` of them as the target sees them. It closes the connection.
+
+Several clients: an `arm` or `budget` is its sender's wish and goes with the sender. Of all wishes the most careful holds:
+the largest N of those who fixed one, else the smallest share of those who named one, else the default. One client at a
+time may hold the `lease`, the right to change the job; `want` asks for it or gives it back, and each request is answered
+with `held` and the holder's `pid` and `uid`.
 """
 
 from __future__ import annotations
 
 VERSION = 1
-LINE_LIMIT = 1 << 20  # bytes of one message
+LINE_LIMIT = 1 << 20  # bytes of one message of the probe
+REQUEST_LIMIT = 1 << 14  # bytes of one message of the monitor: parsing holds the target's GIL
+MODULE_LIMIT = 50_000  # modules of one process that are told apart
 CLIENTS = 4  # served at once by one agent
 PING_S = 0.5  # s between pings of the monitor
 SILENCE_S = 3.0  # s without a ping after which a client is gone
@@ -31,18 +41,21 @@ HELLO, FACTS, MODULES, STEP, LAYERS, MEMORY, HEALTH, BYE = (
 )
 # monitor -> probe
 ARM, BUDGET, LOOK, DETACH, PING = "arm", "budget", "look", "detach", "ping"
+# both ways
+LEASE = "lease"
 
 # Columns of a row in a `step` message: seconds are of CLOCK_MONOTONIC, `data_s` and so on null when not seen.
 STEP_COLUMNS = ("t_end", "step_s", "flags", "micro_steps", "samples", "data_s", "backward_s", "optimizer_s")
 
 # Flags of a step.
-ARMED, FIRST_OF_EPOCH, COMPILED, VALIDATION, CHECKPOINT, SKIPPED = 1, 2, 4, 8, 16, 32
+ARMED, FIRST_OF_EPOCH, COMPILED, VALIDATION, CHECKPOINT, SKIPPED, IDLE = 1, 2, 4, 8, 16, 32, 64
 FLAG_NAMES = {
     FIRST_OF_EPOCH: "first-of-epoch",
     COMPILED: "compile",
     VALIDATION: "validation",
     CHECKPOINT: "checkpoint",
     SKIPPED: "skipped",
+    IDLE: "idle",
 }
 
 # Kinds of a mark in an armed step. A mark is `index << 8 | thread << 4 | kind`: index is the module's (modules
@@ -60,7 +73,9 @@ FLAG_NAMES = {
     BACKWARD_END,
     OPTIMIZER_BEGIN,
     OPTIMIZER_END,
-) = range(12)
+    GRAD_BEGIN,
+    GRAD_END,
+) = range(14)
 
 
 def mark(kind: int, index: int = 0, thread: int = 0) -> int:
