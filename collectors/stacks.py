@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -61,6 +62,24 @@ def parse(text: str | bytes, rank_pid: int, t: float) -> tuple[StackSample, ...]
         )
         for thread in threads
     )
+
+
+def main_line(pid: int) -> str | None:
+    """Where the main thread of `pid` is, "function (file:line)"; None if py-spy cannot tell. Takes 50 ms and blocks."""
+    py_spy = find_py_spy()
+    if py_spy is None:
+        return None
+    try:
+        dump = subprocess.run(_command(py_spy, pid), capture_output=True, check=True, timeout=TIMEOUT_S).stdout
+        threads = parse(dump, pid, 0.0)
+    except (OSError, subprocess.SubprocessError, msgspec.DecodeError):
+        return None
+    inner = next((thread.frames[0] for thread in threads if thread.main and thread.frames), None)
+    return f"{inner.function} ({inner.file}:{inner.line})" if inner is not None else None
+
+
+def _command(py_spy: str, pid: int) -> list[str]:
+    return [py_spy, "dump", "--json", "--nonblocking", "--pid", str(pid)]
 
 
 def failure(stderr: str, pid: int) -> OSError:
@@ -125,9 +144,8 @@ class StacksCollector(Polled):
         pid = self._rank_pids[self._turn % len(self._rank_pids)]
         self._turn += 1
         t = time.monotonic()
-        command = [self._py_spy, "dump", "--json", "--nonblocking", "--pid", str(pid)]
         with anyio.move_on_after(TIMEOUT_S) as scope:
-            dump = await anyio.run_process(command, check=False)
+            dump = await anyio.run_process(_command(self._py_spy, pid), check=False)
         if scope.cancelled_caught:
             raise TimeoutError(f"py-spy did not finish with process {pid} within {TIMEOUT_S:.0f} s")
         if dump.returncode == 0:

@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from torchtop.attach.connect import Connection, attach
 from torchtop.attach.job import LocalJob, LocalRank, ranks_now
 from torchtop.collectors.probe import ProbeCollector
+from torchtop.collectors.stacks import main_line
 from torchtop.errors import AttachError, ProbeImpossible, TorchtopError
 from torchtop.probe import wire
 from torchtop.report import RankInfo
@@ -81,7 +82,7 @@ class Ranks:
     async def _attach_one(self, rank: LocalRank, patience_s: float) -> None:
         try:
             connection: Connection = await anyio.to_thread.run_sync(
-                attach, rank.pid, patience_s, lambda: self.over, limiter=self._threads
+                attach, rank.pid, patience_s, lambda: self.over, main_line, limiter=self._threads
             )
         except TorchtopError as problem:
             self._problems[rank.pid] = problem
