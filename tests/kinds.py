@@ -21,7 +21,7 @@ class Kind(NamedTuple):
     every: arms one step in so many; None: as the budget has it.
     control: steps of the run that is not watched: some of them must be watched in the other, which begins 0.5 s after
         its first step, and 1.2 s after it where torchtop has to find out first that no optimizer steps.
-    within: share by which a phase may be off, in steps that our hooks disturb more than others.
+    slack_s: by which a phase may be off if that is more than 5 %; more in steps that our hooks disturb more.
     note: why something is not compared, or not as closely.
     """
 
@@ -31,7 +31,7 @@ class Kind(NamedTuple):
     mode: str = "training"
     every: int | None = None
     control: int = 75
-    within: float = 0.05
+    slack_s: float = 1e-3
     note: str = ""
 
 
@@ -52,7 +52,7 @@ KINDS = {
     "rnn": Kind(),
     "tiny": Kind(),
     "accumulate": Kind(control=30),
-    "accumulate-40": Kind(within=0.25, note=MANY_PASSES),
+    "accumulate-40": Kind(slack_s=2.5e-3, note=MANY_PASSES),
     "checkpointed": Kind(),
     "checkpointed-reentrant": Kind(),
     "autocast": Kind(control=150),
@@ -71,7 +71,7 @@ KINDS = {
     "uneven": UNEVEN,
     "shortened": UNEVEN,
     "gan": Kind(),
-    "wgan": Kind(within=0.1, note=MANY_PASSES),
+    "wgan": Kind(slack_s=1.5e-3, note=MANY_PASSES),
     "lbfgs": Kind(),
     "by-hand": Kind(NO_OPTIMIZER, control=150),
     "pure-tensors": Kind(
@@ -86,8 +86,7 @@ KINDS = {
     "reinforce": Kind(
         NO_LOADER,
         samples=False,
-        every=4,
-        within=0.15,
+        slack_s=2e-3,
         note="many calls of one state each: none of them is a batch, and hooks in each, as in " + MANY_PASSES,
     ),
     "inference": inference("data", "forward", control=300),

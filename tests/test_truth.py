@@ -57,9 +57,9 @@ def steps_in(snapshot: dict[str, Any], log: list[dict[str, Any]]) -> list[dict[s
     return [step for step in log if began + SLACK_S < step["t_end"] <= ended + SLACK_S]
 
 
-def close(said: float | None, true: float, within: float = 0.05) -> bool:
-    """Within 5 % or 1 ms."""
-    return said is not None and abs(said - true) <= max(within * true, 1e-3)
+def close(said: float | None, true: float, slack_s: float = 1e-3) -> bool:
+    """Within 5 %, or 1 ms unless told otherwise."""
+    return said is not None and abs(said - true) <= max(0.05 * true, slack_s)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -122,7 +122,7 @@ def check_phases(
         if phase not in (*expected.phases, "other"):
             check(phase, said[phase], None)
         else:
-            check(phase, said[phase], true[phase], close(said[phase], true[phase], expected.within))
+            check(phase, said[phase], true[phase], close(said[phase], true[phase], expected.slack_s))
     total = sum(value for value in said.values() if value is not None)
     check(
         "sum of phases", total, steps["sampled_mean_s"], total == pytest.approx(steps["sampled_mean_s"] or 0, rel=0.01)
