@@ -20,16 +20,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from ratios import FAIL, NOT_RESOLVED, PASS, exit_code, percentile, table
+from ratios import FAIL, NOT_RESOLVED, PASS, exit_code, interval, percentile, table, verdict
+from targets import start
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from tests.conftest import TARGETS, Target
-from tests.cycle import cycle
+from tests.cycle import cycle, messages_until_closed
+from torchtop.attach.connect import Connection, attach
 
 LATENCY_P50_MS, LATENCY_P95_MS, PAUSE_P95_MS = 20.0, 100.0, 5.0  # DESIGN, "Budgets and promises"
 NAPPING = "naps"
@@ -38,6 +38,10 @@ LATE_P95_MS = 0.5 * PAUSE_P95_MS  # of naps, above which exceeding a bar says no
 NAP_S = 0.001
 WORK_S = 0.002  # of CPU after each, as an injection takes
 NAPS = 10  # at a time
+RANKS = 4
+RANKS_RATIO = 2.0  # bar: all ranks of a job together, over one of them
+# Each sleeps for most of a step: ranks have cores of their own, which here there may not be.
+RANK = ("train.py", "--model", "mlp", "--small", "--steps", "1000000", "--slow", "data", "--slow-s", "0.01")
 JOBS = {
     "mlp": ("train.py", "--model", "mlp", "--steps", "1000000"),
     "transformer": ("train.py", "--model", "transformer", "--steps", "1000000"),
@@ -56,21 +60,6 @@ class Visit(NamedTuple):
     @property
     def wall_ms(self) -> float:
         return 1000 * (self.ended - self.began)
-
-
-def start(folder: Path, arguments: tuple[str, ...]) -> Target:
-    """A target of tests/targets in its loop."""
-    folder.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, str(TARGETS / arguments[0]), *arguments[1:]]
-        + ["--truth", "truth.json", "--ready", "ready", "--stop", "stop"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"},
-    )
-    return Target(process, folder).wait_ready()
 
 
 def command(*line: str) -> Callable[[], None]:
@@ -95,7 +84,7 @@ def spread(values: list[float]) -> str:
 
 def visited(name: str, folder: Path, cycles: int, others: int, chance: random.Random) -> tuple[list[Any], list[Any]]:
     """Lines for the two tables: (latency and pause of each attach), (steps beside those of the other tools)."""
-    target = start(folder / name.split(",")[0], JOBS[name])
+    target = start(folder / name.split(",")[0], *JOBS[name]).wait_ready()
     pid = str(target.pid)
     visits: dict[str, list[Visit]] = {NOTHING: [], TORCHTOP: []}
     ways: dict[str, Callable[[], None]] = {}
@@ -156,6 +145,47 @@ def visited(name: str, folder: Path, cycles: int, others: int, chance: random.Ra
     return [name, len(latency_ms), spread(latency_ms), spread(pause_ms), spread(late_ms), said], lines
 
 
+def ranks(folder: Path, rounds: int, chance: random.Random) -> tuple[list[Any], str]:
+    """A line for the table of ranks, and its verdict: all of them attached in parallel, against one of them.
+
+    They all run all the time, so that the machine is as crowded for one as for all.
+    """
+    jobs = [start(folder / f"rank-{rank}", *RANK) for rank in range(RANKS)]
+    took: dict[str, list[float]] = {"one": [], "one again": [], "all": []}
+
+    def join(pids: list[int]) -> float:
+        began = time.monotonic()
+        with ThreadPoolExecutor(len(pids)) as pool:
+            connections: list[Connection] = list(pool.map(attach, pids))
+        seconds = time.monotonic() - began
+        for connection in connections:
+            connection.channel.socket.sendall(b'{"type": "detach"}\n')
+            messages_until_closed(connection)
+            connection.channel.socket.close()
+        return seconds
+
+    try:
+        pids = [job.wait_ready().pid for job in jobs]
+        for _ in range(rounds):
+            ways = list(took)
+            chance.shuffle(ways)
+            for way in ways:
+                took[way].append(join(pids if way == "all" else [chance.choice(pids)]))
+                time.sleep(chance.uniform(0.02, 0.08))
+    finally:
+        for job in jobs:
+            (job.folder / "stop").touch()
+        for job in jobs:
+            try:
+                job.finish()
+            finally:
+                job.process.kill()
+    ratio, null = (interval(took[way], took["one"], chance) for way in ("all", "one again"))
+    said = verdict(ratio, null, RANKS_RATIO)
+    shown = [f"{1000 * median(took[way]):.1f}" for way in ("one", "all")]
+    return [RANKS, rounds, *shown, str(ratio), str(null), said], said
+
+
 def tool(name: str) -> str | None:
     """Its path: of this interpreter's environment first, else of PATH."""
     beside = Path(sys.executable).with_name(name)
@@ -178,12 +208,15 @@ def main() -> int:
             line, lines = visited(name, Path(folder), args.cycles, args.others, chance)
             attaches.append(line)
             steps += lines
+        line, said = ranks(Path(folder), args.others, chance)
     bars = f"p50 {LATENCY_P50_MS:g}, p95 {LATENCY_P95_MS:g}", f"p95 {PAUSE_P95_MS:g}"
     print(f"ms as p50 / p95 / max; bars: latency {bars[0]}, pause {bars[1]}\n")
     print(table(["target", "attaches", "latency", "pause of the main thread", "nap late by", "verdict"], attaches))
     print("\nThe longest step that a visit met; one visit of torchtop is attaching and leaving again\n")
     print(table(["target", "usual step", "visitor", "visits", "visit took", "longest step met"], steps))
-    return exit_code(line[-1] for line in attaches)
+    print(f"\nAll ranks in parallel against one of them, ms and paired ratio; bar: {RANKS_RATIO:g}\n")
+    print(table(["ranks", "rounds", "one", "all", "all / one", "one / one (null)", "verdict"], [line]))
+    return exit_code([*(line[-1] for line in attaches), said])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ left with something of ours, or came to another result.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import subprocess
 import sys
@@ -20,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ratios import table
+from targets import start
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from tests.conftest import TARGETS, Target
+from tests.conftest import Target
 from tests.cycle import cycle
 from torchtop.attach import rendezvous
 from torchtop.attach.connect import attach
@@ -34,21 +32,6 @@ ABRUPT = 0.1  # share of cycles
 GONE_S = 10.0  # s after which an agent without a monitor must have taken itself out
 KINDS = ("matmul", "malloc", "threads")
 STEPS = 4000  # of one training: some hundred cycles
-
-
-def start(folder: Path, script: str, *arguments: str) -> Target:
-    """A target of tests/targets, not yet in its loop."""
-    folder.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, str(TARGETS / script), *arguments]
-        + ["--truth", "truth.json", "--ready", "ready", "--stop", "stop"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"},
-    )
-    return Target(process, folder)
 
 
 def cut_off(pid: int, watch_s: float) -> None:

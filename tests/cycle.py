@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 
-from torchtop.attach import proc
-from torchtop.attach.connect import Connection, attach
+from torchtop.attach import proc, remote_exec
+from torchtop.attach.asleep import ASLEEP_S
+from torchtop.attach.connect import WAYS, Connection, attach
 
 GONE_S = 60.0
 
@@ -21,9 +23,9 @@ def messages_until_closed(connection: Connection) -> list[dict[str, object]]:
     return [json.loads(line) for line in data.splitlines()]
 
 
-def cycle(pid: int, watch_s: float = 0.0) -> Connection:
+def cycle(pid: int, watch_s: float = 0.0, ways: Collection[str] = WAYS, asleep_s: float = ASLEEP_S) -> Connection:
     """Attach to `pid`, stay for `watch_s`, detach, and insist that the socket and our page are gone."""
-    connection = attach(pid, timeout_s=30.0)
+    connection = attach(pid, timeout_s=30.0, ways=ways, asleep_s=asleep_s)
     try:
         if watch_s:
             time.sleep(watch_s)
@@ -34,7 +36,10 @@ def cycle(pid: int, watch_s: float = 0.0) -> Connection:
     kinds = [message["type"] for message in told]
     assert kinds[0] == "hello" and kinds[-1] == "bye", kinds
     assert told[-1]["left_behind"] == [], told[-1]
-    assert connection.page is not None and not _mapped(pid, connection.page)
+    if connection.method == remote_exec.METHOD:
+        assert connection.page is None
+    else:
+        assert connection.page is not None and not _mapped(pid, connection.page)
     return connection
 
 

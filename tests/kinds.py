@@ -86,6 +86,7 @@ KINDS = {
     "reinforce": Kind(
         NO_LOADER,
         samples=False,
+        every=4,
         slack_s=2e-3,
         note="many calls of one state each: none of them is a batch, and hooks in each, as in " + MANY_PASSES,
     ),

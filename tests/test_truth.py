@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import pytest
@@ -116,8 +116,10 @@ def check_phases(
     said = steps["phases_s"] or dict.fromkeys(PHASES)
     # An epoch's first step is not armed where that starts workers.
     usual = [step for step in logged if not step["first_of_epoch"]]
-    true = {phase: fmean(step["phases"].get(phase, 0.0) for step in usual) for phase in PHASES}
-    true["other"] += fmean(step["phases"].get("slices", 0.0) for step in usual)
+    # Where many steps are armed, as they were without us is how most are.
+    typical = median if (expected.every or 1) > 1 else fmean
+    true = {phase: typical(step["phases"].get(phase, 0.0) for step in usual) for phase in PHASES}
+    true["other"] += typical(step["phases"].get("slices", 0.0) for step in usual)
     for phase in PHASES:
         if phase not in (*expected.phases, "other"):
             check(phase, said[phase], None)

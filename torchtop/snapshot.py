@@ -94,7 +94,7 @@ class Device(Struct, frozen=True, kw_only=True):
 class Attach(Struct, frozen=True, kw_only=True):
     """How a rank was attached to, and what that cost it."""
 
-    method: Annotated[str, Meta(description="ptrace, cooperative or live-agent")]
+    method: Annotated[str, Meta(description="ptrace, ptrace-thread, remote-exec, gdb, cooperative or live-agent")]
     hello_s: Annotated[
         float | None, Meta(description="s from the first system call on the target to the probe's hello")
     ]

@@ -206,7 +206,7 @@ def _header(snapshot: Snapshot, width: int) -> list[Text]:
 def _ranks(snapshot: Snapshot, notes: Notes) -> list[Text]:
     medians = {rank.pid: rank.median_s for rank in snapshot.steps.by_rank}
     lines = [
-        _title("RANK", f"{'pid':<9}{'state':<12}{'device':<8}{'by':<12}{'hello':>8}{'paused':>10}{'step':>10}"),
+        _title("RANK", f"{'pid':<9}{'state':<12}{'on':<6}{'by':<14}{'hello':>8}{'paused':>10}{'step':>10}"),
     ]
     for rank in snapshot.job.ranks:
         lines.append(_rank(rank, medians.get(rank.pid), notes))
@@ -223,7 +223,7 @@ def _rank(rank: Rank, median_s: float | None, notes: Notes) -> Text:
     hello, pause = (attach.hello_s, attach.pause_s) if attach is not None else (None, None)
     return Text(
         f"{MISSING if rank.rank is None else rank.rank:<{_INDENT}}{rank.pid:<9}{state:<12}"
-        f"{head(rank.device or MISSING, 7)} {head(method, 11)} {duration(hello):>8}{duration(pause):>10}"
+        f"{head(rank.device or MISSING, 5)} {head(method, 13)} {duration(hello):>8}{duration(pause):>10}"
         f"{duration(median_s):>10}"
     )
 

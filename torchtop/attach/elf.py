@@ -1,4 +1,4 @@
-"""Where exported functions lie in a 64-bit ELF file. Source: elf(5), ELF-64 Object File Format 1.5.
+"""Where exported symbols lie in a 64-bit ELF file. Source: elf(5), ELF-64 Object File Format 1.5.
 
 Only `.dynsym` is read: libpython and a static `python` both export the C API there, stripped or not.
 """
@@ -13,20 +13,27 @@ from pathlib import Path
 
 _PT_LOAD = 1
 _SHT_DYNSYM = 11
-_EM_X86_64 = 62
+X86_64 = 62  # e_machine
 _SYMBOL = struct.Struct("<IBBHQQ")
 
 
-def dynamic_symbols(path: Path, wanted: Collection[str]) -> dict[str, int]:
-    """Return name -> offset from the load address for the `wanted` functions that the file defines.
+def machine(path: Path) -> int | None:
+    """What processor the file is for (e_machine), None when it is no ELF file. OSError when unreadable."""
+    with path.open("rb") as file:
+        header = file.read(20)
+    if len(header) < 20 or header[:4] != b"\x7fELF":
+        return None
+    return int.from_bytes(header[18:20], "big" if header[5] == 2 else "little")
 
-    Raises OSError when unreadable, ValueError when it is no x86-64 ELF file.
+
+def dynamic_symbols(path: Path, wanted: Collection[str]) -> dict[str, int]:
+    """Return name -> offset from the load address for the `wanted` symbols that the file defines.
+
+    Raises OSError when unreadable, ValueError when it is no 64-bit little-endian ELF file.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
         if image[:6] != b"\x7fELF\x02\x01":
             raise ValueError(f"{path} is not a 64-bit little-endian ELF file")
-        if struct.unpack_from("<H", image, 18)[0] != _EM_X86_64:
-            raise ValueError(f"{path} is not built for x86-64")
         first_load = _first_load_address(image)
         found: dict[str, int] = {}
         for (table, size), (strings, strings_size) in _dynsym_sections(image):

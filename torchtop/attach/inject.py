@@ -1,39 +1,46 @@
-"""Have the target's own interpreter start a thread of ours at its next safe point.
+"""Have the target start a thread of ours: by its own interpreter at its next safe point, or directly from a sleep.
 
-The stopped main thread is made to call `Py_AddPendingCall(code, page)` and nothing else: that function takes one tiny
-lock and stores two pointers in a fixed array, so no malloc, no dlopen, no GIL and no Python happens on the hijacked
+Mostly the stopped main thread is made to call `Py_AddPendingCall(code, page)` and nothing else: that function takes one
+tiny lock and stores two pointers in a fixed array, so no malloc, no dlopen, no GIL and no Python happens on the hijacked
 thread. The interpreter makes the pending call itself, between two bytecodes of the main thread (payload.py).
+
+A main thread that sleeps for an hour comes to no bytecode for an hour. Where it sleeps in a system call in which it can
+hold none of the locks that this takes (asleep.py), it is made to call `PyThread_start_new_thread` instead.
 """
 
 from __future__ import annotations
 
-import os
-import re
+import errno
 import time
 from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
+from contextlib import suppress
 from typing import NamedTuple
 
-from torchtop.attach import proc
-from torchtop.attach.elf import dynamic_symbols
-from torchtop.attach.payload import FUNCTIONS, PAGE, SIZE, Functions, code
+from torchtop.attach import c_api, proc
+from torchtop.attach.c_api import CApi, Unsuited
+from torchtop.attach.payload import PAGE, SIZE, code, pending_call, thread
 from torchtop.attach.permission import check_state, permission_sentence
-from torchtop.attach.ptrace import CallTimeout, read_memory, stopped, write_memory
+from torchtop.attach.ptrace import CallTimeout, Place, StoppedThread, read_memory, stopped, surgeon, write_memory
 from torchtop.errors import AttachError, NoTarget
 
-_FUNCTIONS = ("Py_AddPendingCall", "PyErr_CheckSignals", *FUNCTIONS)
-_LIBC = re.compile(r"/(libc[.-][^/]*|ld-[^/]*)$")
+PENDING, DIRECT = "ptrace", "ptrace-thread"
+_THREAD_S = (
+    30.0  # s for libc to start a thread: put back in the middle of that, the target could be left with a lock held
+)
+_INVALID_THREAD = (1 << 64) - 1
+_UNSUITED = (errno.EIO, errno.EINVAL, errno.ENOSYS, errno.ENODEV)
 
 
-class Interpreter(NamedTuple):
-    """Addresses in the target that one injection needs."""
+_TRACED_S = (
+    0.005,
+    0.02,
+    0.05,
+)  # s between tries while another torchtop, or py-spy, holds it stopped: a matter of some ms
+_TRACER_S = 1.0  # s after which who traces it is there to stay
 
-    add_pending_call: int
-    check_signals: int
-    functions: Functions
-    syscall_gadget: int
-    trap: int
+
+class Moved(Exception):
+    """The main thread does not sleep where it did; nothing was done."""
 
 
 class Injection(NamedTuple):
@@ -42,116 +49,133 @@ class Injection(NamedTuple):
     pid: int
     page: int
     text: bytes
-    pause_s: float
+    pause_s: float | None
+    method: str
 
-    def cancel(self) -> None:
-        """Make the text empty: when its turn comes, nothing runs. The pages themselves have to stay.
+    def cancel(self) -> str | None:
+        """Have the text do nothing when its turn comes; returns what is left until then, None if nothing is.
 
-        A connector that has run meanwhile unmaps them, and something else may lie there: nothing is written then.
+        A pending call cannot be taken back, so the pages have to stay until it was made. It then only unmaps them
+        (payload.py). A connector that has run meanwhile unmaps them itself, and something else may lie there: nothing
+        is written then.
         """
-        if read_memory(self.pid, self.page, len(self.text)) == self.text:
-            write_memory(self.pid, self.page, b"\0")
+        if read_memory(self.pid, self.page, len(self.text)) != self.text:
+            return None
+        write_memory(self.pid, self.page, b"\0")
+        return f"{SIZE // 1024} KiB of memory stay mapped in it until it comes to one, and go then"
 
 
-def find_interpreter(pid: int) -> Interpreter:
-    """Locate CPython's C API, a `syscall` instruction and a trap byte in the memory of `pid`."""
-    maps = proc.mappings(pid)
-    starts: dict[str, int] = {}
-    for mapping in maps:
-        if mapping.path.startswith("/"):
-            starts.setdefault(mapping.path, mapping.start)
-    executable = os.readlink(proc.PROC / str(pid) / "exe")
-    candidates = [path for path in starts if "libpython" in os.path.basename(path)]
-    if executable in starts:
-        candidates.append(executable)
-    for path in candidates:
-        file = proc.PROC / str(pid) / "exe" if path == executable else proc.inside(pid, path)
-        symbols = _python_symbols(file, path)
-        if symbols:
-            base = starts[path]
-            gadget, trap = _instructions(pid, maps)
-            add, check, *others = (base + symbols[name] for name in _FUNCTIONS)
-            return Interpreter(add, check, Functions(*others), gadget, trap)
-    raise AttachError(
-        f"process {pid} is no CPython with exported symbols: neither a libpython nor its executable "
-        f"({executable}) has Py_AddPendingCall; start the job with `torchtop run` instead"
-    )
-
-
-def _python_symbols(file: Path, path: str) -> dict[str, int]:
-    try:
-        facts = file.stat()
-        return _cached_symbols(str(file), path, facts.st_ino, facts.st_mtime_ns)
-    except (OSError, ValueError):
-        return {}
-
-
-@lru_cache(maxsize=32)
-def _cached_symbols(file: str, path: str, inode: int, changed_ns: int) -> dict[str, int]:
-    found = dynamic_symbols(Path(file), _FUNCTIONS)
-    return found if len(found) == len(_FUNCTIONS) else {}
-
-
-def _instructions(pid: int, maps: list[proc.Mapping]) -> tuple[int, int]:
-    """Addresses of an existing `syscall` instruction and of an existing int3 byte, in vdso or libc."""
-    gadget = trap = 0
-    with open(proc.PROC / str(pid) / "mem", "rb", buffering=0) as memory:
-        for mapping in sorted(maps, key=lambda m: m.path != "[vdso]"):
-            if "x" not in mapping.permissions or not (mapping.path == "[vdso]" or _LIBC.search(mapping.path)):
-                continue
-            memory.seek(mapping.start)
-            code = memory.read(min(mapping.end - mapping.start, 2 << 20))
-            if not gadget and (at := code.find(b"\x0f\x05")) >= 0:
-                gadget = mapping.start + at
-            if not trap and (at := code.find(b"\xcc")) >= 0:
-                trap = mapping.start + at
-            if gadget and trap:
-                return gadget, trap
-    raise AttachError(f"no system call instruction was found in process {pid}: is it an x86-64 Linux program?")
+def check_settled(pid: int) -> None:
+    """`check_state`, once whoever traces `pid` has had time to leave again: another torchtop, or py-spy, takes some ms."""
+    deadline = time.monotonic() + _TRACER_S
+    while True:
+        try:
+            check_state(pid)
+            return
+        except AttachError:
+            # Asked only now: the one that was in the way may have gone, and the next have come.
+            with suppress(OSError):
+                status = proc.status(pid)
+                if time.monotonic() < deadline and (status.tracer_pid or status.state in "RSt"):
+                    time.sleep(0.002)
+                    continue
+            raise
 
 
 def inject(pid: int, text_at: Callable[[int], bytes]) -> Injection:
     """Queue the run of a text (see payload.py) by a thread of `pid`.
 
     text_at: makes the text, given the address at which it will lie. It runs while the main thread is stopped, for
-    about half a millisecond; other threads are not stopped. Raises `AttachError` with the cause, `NoTarget` when the
-    process is gone.
+    about half a millisecond; other threads are not stopped. Raises `AttachError` with the cause, `Unsuited` before
+    anything was touched, `NoTarget` when the process is gone.
     """
-    check_state(pid)
+
+    def queue(stop: StoppedThread, page: int, functions: CApi, trap: int) -> bool:
+        answer = stop.call(functions.add_pending_call, pending_call(page), page, return_to=trap)
+        return answer & 0xFFFFFFFF == 0  # a C int
+
+    return _operate(pid, text_at, PENDING, queue, f"the queue of pending calls of process {pid} is full")
+
+
+def inject_thread(pid: int, text_at: Callable[[int], bytes], place: Place) -> Injection:
+    """Start the thread from the main thread of `pid`, which sleeps at `place` (asleep.py).
+
+    Raises `Moved` when it does not any more, else what `inject` raises. The system call goes on with the time that is
+    left of it.
+    """
+
+    def start(stop: StoppedThread, page: int, functions: CApi, trap: int) -> bool:
+        stop.timeout_s = _THREAD_S
+        if stop.call(functions.is_initialized, return_to=trap) & 0xFFFFFFFF == 0:
+            raise AttachError(f"the interpreter of process {pid} has ended: the process is about to end, too")
+        return stop.call(functions.start_new_thread, thread(page), page, return_to=trap) != _INVALID_THREAD
+
+    return _operate(pid, text_at, DIRECT, start, f"process {pid} could not start one more thread", place)
+
+
+def _operate(
+    pid: int,
+    text_at: Callable[[int], bytes],
+    method: str,
+    hand_over: Callable[[StoppedThread, int, CApi, int], bool],
+    refused: str,
+    place: Place | None = None,
+) -> Injection:
+    """Stop the main thread, put text and code into new pages, and let `hand_over` have them run."""
+    touched = False
+    check_settled(pid)
     try:
-        interpreter = find_interpreter(pid)
-        began = time.perf_counter()
-        with stopped(pid, pid) as thread:
-            page = thread.map_page(SIZE, interpreter.syscall_gadget)
-            queued = False
+        c_api.check_architecture(pid)
+        functions, gadget, trap = c_api.layout(pid)
+
+        def operation() -> Injection:
+            nonlocal touched
+            began = time.perf_counter()
+            with stopped(pid, pid) as stop:
+                if place is not None and stop.interrupted_syscall() != place:
+                    raise Moved
+                touched = True
+                page = stop.map_page(SIZE, gadget)
+                taken = False
+                try:
+                    text = text_at(page)
+                    write_memory(pid, page, text + b"\0")
+                    write_memory(pid, page + PAGE, code(page, functions))
+                    stop.make_executable(page + PAGE, PAGE, gadget)
+                    taken = hand_over(stop, page, functions, trap)
+                except CallTimeout:
+                    # It may have been taken just before the time was up, so the pages have to stay: make them harmless.
+                    taken = True
+                    write_memory(pid, page, b"\0")
+                    raise AttachError(
+                        f"process {pid} did not take the call in {stop.timeout_s:g} s (another of its threads holds a "
+                        "lock that it needs); it was put back as it was: try again"
+                    ) from None
+                finally:
+                    if not taken:
+                        stop.unmap_page(page, SIZE, gadget)
+                if not taken:
+                    raise AttachError(f"{refused}: try again in a second")
+            return Injection(pid, page, text, time.perf_counter() - began, method)
+
+        for patience in _TRACED_S:
             try:
-                text = text_at(page)
-                write_memory(pid, page, text + b"\0")
-                write_memory(pid, page + PAGE, code(page, interpreter.functions))
-                thread.make_executable(page + PAGE, PAGE, interpreter.syscall_gadget)
-                answer = thread.call(interpreter.add_pending_call, page + PAGE, page, return_to=interpreter.trap)
-                queued = answer == 0
-            except CallTimeout:
-                # It may have been queued just before the time was up, so the pages have to stay: make them harmless.
-                queued = True
-                write_memory(pid, page, b"\0")
-                raise AttachError(
-                    f"process {pid} did not take the call in {thread.timeout_s:g} s (it holds the lock of its own "
-                    "pending calls); it was put back as it was: try again"
-                ) from None
-            finally:
-                if not queued:
-                    thread.unmap_page(page, SIZE, interpreter.syscall_gadget)
-            if not queued:
-                raise AttachError(f"the queue of pending calls of process {pid} is full: try again in a second")
-        return Injection(pid, page, text, time.perf_counter() - began)
+                return surgeon(operation)
+            except PermissionError:
+                time.sleep(patience)
+        return surgeon(operation)
     except PermissionError as error:
         raise AttachError(permission_sentence(pid, error)) from None
     except (FileNotFoundError, ProcessLookupError):
         raise NoTarget(f"process {pid} ended while it was being attached to") from None
+    except OSError as error:
+        if error.errno in _UNSUITED and not touched:
+            raise Unsuited(f"this system does not let process {pid} be stopped in the usual way ({error})") from None
+        raise AttachError(f"process {pid} could not be attached to: {error}") from None
     except CallTimeout:
         raise AttachError(
-            f"the main thread of process {pid} could not be stopped in 2 s; it runs on untouched"
+            f"the main thread of process {pid} could not be stopped in 2 s: it is in uninterruptible sleep (disk or "
+            "driver), untouched: try again when it has left it"
         ) from None
 
 
@@ -160,14 +184,19 @@ def remind(pid: int, wake: bool) -> None:
 
     CPython <= 3.12 computes its eval breaker in several steps (COMPUTE_EVAL_BREAKER in ceval_gil): a stop that falls
     between them lets the thread overwrite the mark that says a call is pending, and in a quiet process nothing sets it
-    again. So another call is queued, one that does nothing: `PyErr_CheckSignals`. And a main thread in `Thread.join` or `Event.wait` runs no bytecode at all, but looks at pending calls whenever
-    such a wait is interrupted (acquire_timed in _threadmodule.c): with `wake`, it is.
+    again. So another call is queued, one that does nothing: `PyErr_CheckSignals`. And a main thread in `Thread.join` or
+    `Event.wait` runs no bytecode at all, but looks at pending calls whenever such a wait is interrupted (acquire_timed
+    in _threadmodule.c): with `wake`, it is.
     """
-    try:
-        interpreter = find_interpreter(pid)
-        with stopped(pid, pid) as thread:
-            thread.call(interpreter.add_pending_call, interpreter.check_signals, 0, return_to=interpreter.trap)
+
+    def operation() -> None:
+        functions, _, trap = c_api.layout(pid)
+        with stopped(pid, pid) as stop:
+            stop.call(functions.add_pending_call, functions.check_signals, 0, return_to=trap)
             if wake:
-                thread.end_futex_wait()
-    except (OSError, CallTimeout):
+                stop.end_futex_wait()
+
+    try:
+        surgeon(operation)
+    except (OSError, CallTimeout, AttachError):
         return  # gone, or not to be had now: the wait for a safe point goes on and has its own end

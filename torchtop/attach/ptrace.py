@@ -13,9 +13,11 @@ import errno
 import os
 import signal
 import struct
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import NamedTuple, TypeVar
 
 from torchtop.errors import AttachError
 
@@ -35,8 +37,10 @@ _SYNCHRONOUS = (signal.SIGTRAP, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, si
 _MASK_ALL_BUT_SYNCHRONOUS = ((1 << 64) - 1) & ~sum(1 << (number - 1) for number in _SYNCHRONOUS)
 
 _SYS_MMAP, _SYS_MPROTECT, _SYS_MUNMAP, _SYS_FUTEX = 9, 10, 11, 202
+_EPOLLS = _SYS_EPOLL_WAIT, _SYS_EPOLL_PWAIT, _SYS_EPOLL_PWAIT2 = 232, 281, 441
 _FUTEX_WAIT, _FUTEX_WAIT_BITSET = 0, 9
 _RESTARTS = (-512, -513, -514, -516)  # ERESTARTSYS, -NOINTR, -NOHAND, _RESTARTBLOCK of linux/errno.h
+_ERESTARTNOHAND = 514  # of them: again from the start, or EINTR if a signal has a handler
 _NO_SYSCALL = (1 << 64) - 1  # orig_rax: nothing to restart
 _RED_ZONE = 128  # bytes below the stack pointer that a leaf function may be using (System V ABI 3.2.2)
 
@@ -58,6 +62,14 @@ class Registers(ctypes.Structure):
 
 class _IoVec(ctypes.Structure):
     _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+
+class Place(NamedTuple):
+    """Where in its code a thread waits, as /proc/PID/syscall shows it too."""
+
+    number: int
+    stack: int
+    instruction: int
 
 
 class CallTimeout(Exception):
@@ -105,10 +117,12 @@ class StoppedThread:
         self._saved_whole = False
         self._altered = False
 
-    def interrupted_syscall(self) -> int | None:
-        """Number of the system call that the stop interrupted, None when the thread was computing."""
+    def interrupted_syscall(self) -> Place | None:
+        """The system call that the stop interrupted, None when there is none."""
         number = ctypes.c_longlong(self._saved.orig_rax).value
-        return number if number >= 0 else None
+        result = ctypes.c_longlong(self._saved.rax).value
+        interrupted = result in _RESTARTS or (number in _EPOLLS and result == -errno.EINTR)
+        return Place(number, self._saved.rsp, self._saved.rip) if number >= 0 and interrupted else None
 
     def end_futex_wait(self) -> bool:
         """Let the futex wait that was interrupted return EINTR instead of being restarted; False if it was none.
@@ -116,9 +130,10 @@ class StoppedThread:
         Whoever waits on a futex must expect that: any signal with a handler that was installed without SA_RESTART
         does it, and Python installs its own so.
         """
-        result = ctypes.c_longlong(self._saved.rax).value
-        waits = self.interrupted_syscall() == _SYS_FUTEX and self._saved.rsi & 0x7F in (_FUTEX_WAIT, _FUTEX_WAIT_BITSET)
-        if not waits or result not in _RESTARTS:
+        place = self.interrupted_syscall()
+        if place is None or place.number != _SYS_FUTEX:
+            return False
+        if self._saved.rsi & 0x7F not in (_FUTEX_WAIT, _FUTEX_WAIT_BITSET):
             return False
         self._saved.rax = (1 << 64) - errno.EINTR
         self._saved.orig_rax = _NO_SYSCALL
@@ -146,7 +161,7 @@ class StoppedThread:
         self._syscall(gadget, _SYS_MUNMAP, address, size)
 
     def call(self, function: int, *arguments: int, return_to: int) -> int:
-        """Call a C function with up to two integer arguments and return its C int.
+        """Call a C function with up to two integer arguments and return what it left in rax.
 
         `return_to` is the address of an existing trap byte: the call ends there. Raises `CallTimeout`.
         """
@@ -154,9 +169,9 @@ class StoppedThread:
         stack = ((self._saved.rsp - _RED_ZONE - 4096) & ~15) - 8  # as after a call instruction
         write_memory(self.pid, stack, struct.pack("<Q", return_to))
         registers.rsp, registers.rip, registers.rax = stack, function, 0
-        registers.rdi, registers.rsi = arguments
+        registers.rdi, registers.rsi = (*arguments, 0, 0)[:2]
         self._run(registers, _CONT, ends=(return_to, return_to + 1))
-        return ctypes.c_int(registers.rax & 0xFFFFFFFF).value
+        return int(registers.rax)
 
     def _syscall(self, gadget: int, number: int, *arguments: int) -> int:
         """Execute one existing `syscall` instruction by a single step; no code of the target is changed."""
@@ -221,16 +236,34 @@ class StoppedThread:
         _request(_GETREGSET, self.tid, _NT_X86_XSTATE, ctypes.addressof(self._xstate_vector))
         _request(_GETSIGMASK, self.tid, 8, ctypes.addressof(self._mask))
         self._saved_whole = True
+        self._restart_epoll()
         mask = ctypes.c_uint64(_MASK_ALL_BUT_SYNCHRONOUS)
         _request(_SETSIGMASK, self.tid, 8, ctypes.addressof(mask))
+
+    def _restart_epoll(self) -> None:
+        """Let an endless epoll_wait go on where it was.
+
+        Of all that a program waits in, this alone fails with EINTR for a stop without any signal (signal(7)). Python
+        calls it again by itself; not every C library does. With a time limit it is left so: a restart would begin the
+        whole time anew.
+        """
+        saved = self._saved
+        endless = (
+            saved.orig_rax in (_SYS_EPOLL_WAIT, _SYS_EPOLL_PWAIT) and ctypes.c_int(saved.r10 & 0xFFFFFFFF).value < 0
+        ) or (saved.orig_rax == _SYS_EPOLL_PWAIT2 and saved.r10 == 0)
+        if endless and ctypes.c_longlong(saved.rax).value == -errno.EINTR:
+            saved.rax = (1 << 64) - _ERESTARTNOHAND
+            self._altered = True
 
     def _resume(self) -> None:
         """Put everything back, in whatever state an injected call was left, and let go.
 
-        Letting go needs a stopped thread, and leaving a seized thread behind would hang it at its next signal: so
-        this waits as long as the thread takes to stop (it refuses none but uninterruptible sleep).
+        Letting go needs a stopped thread, and leaving an altered one behind would kill it: so this waits as long as the
+        thread takes to stop. One that never stopped is in uninterruptible sleep, perhaps for hours, and was not
+        altered: the kernel lets go of it when our own thread ends (`surgeon`).
         """
         undelivered = 0
+        began = time.monotonic()
         while True:
             try:
                 self._put_back()
@@ -239,6 +272,8 @@ class StoppedThread:
             except OSError as error:
                 if error.errno != errno.ESRCH or not os.path.exists(f"/proc/{self.pid}/task/{self.tid}"):
                     return  # it is gone, and with it what was to be put back
+                if not self._saved_whole and time.monotonic() - began > self.timeout_s:
+                    return
                 with suppress(CallTimeout, OSError):
                     _request(_INTERRUPT, self.tid)
                     status = self._wait()
@@ -258,7 +293,7 @@ class StoppedThread:
 
 @contextmanager
 def stopped(pid: int, tid: int, timeout_s: float = 2.0) -> Iterator[StoppedThread]:
-    """Hold thread `tid` of `pid` still for the body, then let it go exactly as it was.
+    """Hold thread `tid` of `pid` still for the body, then let it go exactly as it was. Only within `surgeon`.
 
     Raises OSError (EPERM, ESRCH) when it may not be seized, `CallTimeout` when it did not stop in time.
     """
@@ -272,3 +307,29 @@ def stopped(pid: int, tid: int, timeout_s: float = 2.0) -> Iterator[StoppedThrea
     finally:
         if seized:
             thread._resume()
+
+
+_T = TypeVar("_T")
+
+
+def surgeon(operation: Callable[[], _T]) -> _T:
+    """Run `operation` in a thread of its own and return what it returns, or raise what it raises.
+
+    The kernel counts a tracer by thread: whatever is still seized when this one ends is let go. And a Ctrl-C of ours
+    never lands in the middle of an operation.
+    """
+    results: list[_T] = []
+    problems: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(operation())
+        except BaseException as problem:  # noqa: BLE001  # raised again below, in the thread that waits for it
+            problems.append(problem)
+
+    thread = threading.Thread(target=run, name="surgeon")
+    thread.start()
+    thread.join()
+    if problems:
+        raise problems[0]
+    return results[0]

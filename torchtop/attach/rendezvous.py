@@ -110,7 +110,7 @@ def connect(meeting: Meeting) -> socket.socket | None:
 
 
 def sweep(paths: Iterable[str]) -> None:
-    """Remove sockets that ended processes left in `paths`, and a folder that is then empty.
+    """Remove sockets and scripts that ended processes left in `paths`, and a folder that is then empty.
 
     Only for folders as processes of our own PID and mount namespace see them: the names carry pids.
     """
@@ -118,7 +118,7 @@ def sweep(paths: Iterable[str]) -> None:
         try:
             for entry in os.scandir(folder):
                 pid = entry.name.partition("-")[0]
-                if entry.name.endswith(".sock") and pid.isdigit() and not (proc.PROC / pid).exists():
+                if entry.name.endswith((".sock", ".py")) and pid.isdigit() and not (proc.PROC / pid).exists():
                     os.unlink(entry.path)
             os.rmdir(folder)
         except OSError:
