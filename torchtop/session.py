@@ -57,6 +57,7 @@ class Outcome(NamedTuple):
     interrupted: bool
     ended: bool
     outside: bool
+    compiled: bool = False
     lost: AttachError | None = None
     """Why watching ended early although the target runs on: to be said when all is written."""
 
@@ -112,6 +113,7 @@ class Session:
             interrupted=self._interrupted,
             ended=not self._ranks.alive,
             outside=not self._ranks.probes,
+            compiled=any(rank.health.get("compiled") for rank in self._window.ranks.values()),
             lost=self._ranks.lost,
         )
 
@@ -273,6 +275,11 @@ def nothing_measured(job: LocalJob, outcome: Outcome) -> NothingMeasured | None:
     """What to say when not one complete step was seen; None when there was one."""
     if outcome.steps or outcome.interrupted or outcome.outside:
         return None
+    if outcome.compiled:
+        return NothingMeasured(
+            f"no step of process {job.ranks[0].pid} was seen: its model is compiled, and without an optimizer the calls of "
+            "one that was compiled in place (model.compile()) cannot be seen; devices, host and stacks: --no-probe"
+        )
     return NothingMeasured(
         f"no complete step of process {job.ranks[0].pid} was seen in time: give it longer with --for, or see in "
         "`stacks` of the snapshot what it waits in"

@@ -99,6 +99,8 @@ class RankWindow:
             self.memory = body
         elif message.type == wire.HEALTH:
             self.health = body
+            if body.get("compiled"):
+                self.armed.clear()  # of the time before: it is not armed any more, and what was eager is so no longer
         elif message.type == wire.HELLO:
             self.hello = body
         elif message.type == wire.BYE:

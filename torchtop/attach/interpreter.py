@@ -13,6 +13,7 @@ import sys
 from typing import Any, NamedTuple
 
 from torchtop.attach import proc
+from torchtop.attach.check import CANDIDATES
 from torchtop.attach.permission import permission_sentence
 from torchtop.errors import AttachError, NoTarget, UsageError
 
@@ -60,7 +61,7 @@ def interpreter_of(pid: int) -> Interpreter:
     except PermissionError as error:
         raise AttachError(permission_sentence(pid, error)) from None
     except (FileNotFoundError, ProcessLookupError):
-        raise NoTarget(f"there is no process {pid}: `pgrep -af python` lists candidates") from None
+        raise NoTarget(f"there is no process {pid}: {CANDIDATES}") from None
     if not libraries:
         raise NoTarget(f"process {pid} has no torch loaded: give the PID of a PyTorch job")
     if proc.namespace(pid, "mnt") != proc.namespace("self", "mnt"):

@@ -43,11 +43,11 @@ class NoOptimizer:
         if not watch.on or watch.optimizers or (clock.backward_seen and not self._by_hand()):
             self.root_call.stop()
             return
+        if watch.is_compiled():
+            return  # a hook or a patch would have its guards fail
         self.root_call.tick()
         if time.monotonic() - self._began < _SEEK_S or clock.begun:
             return
-        if watch.is_compiled():
-            return  # a global hook would have its guards fail
         if clock.backward_seen and self._calls_no_module():
             self._no_module = True
             self.root_call.stop()
