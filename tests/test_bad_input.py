@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.conftest import TARGETS, TORCHTOP, Target, wait_for
+from tests.namespaces import new_tmp
 from torchtop.attach import proc, rendezvous
 
 ROOT = os.geteuid() == 0
@@ -266,25 +267,17 @@ def test_killed_while_watched(tmp_path: Path) -> None:
 
 
 # What the job was started through -> as its own processes see the world
-# The checkout may itself lie below /tmp: it is put back into the new one.
-CHECKOUT = Path(__file__).parents[1]
-OLD = f"/dev/shm/old-{os.getpid()}"
-KEEP = f"mkdir {OLD} && mount --bind /tmp {OLD} &&"
-BACK = f"mkdir -p {CHECKOUT} && mount --bind {OLD}/{str(CHECKOUT).removeprefix('/tmp/')} {CHECKOUT} && umount {OLD} && rmdir {OLD} &&"
-MOUNT = "mount -t tmpfs tmpfs /tmp &&"
-NEW_TMP = f"{KEEP} {MOUNT} {BACK}" if CHECKOUT.is_relative_to("/tmp") else MOUNT
-
 REACHED = {
     "a mount namespace of its own": ("unshare", "--mount", "--"),
     "a PID namespace of its own": ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--"),
-    "a private /tmp": ("unshare", "--mount", "--", "sh", "-c", f'{NEW_TMP} exec "$0" "$@"'),
+    "a private /tmp": ("unshare", "--mount", "--", "sh", "-c", f'{new_tmp()} exec "$0" "$@"'),
     "a read-only /tmp": (
         "unshare",
         "--mount",
         "--",
         "sh",
         "-c",
-        f'{NEW_TMP} mount -o remount,ro /tmp && exec "$0" "$@"',
+        f'{new_tmp(",ro")} exec "$0" "$@"',
     ),
 }
 

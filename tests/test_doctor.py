@@ -22,6 +22,7 @@ import jsonschema
 import msgspec
 import pytest
 
+from tests.namespaces import new_tmp
 from torchtop import doctor
 
 TIMEOUT_S = 90.0
@@ -49,7 +50,7 @@ DUMPABLE = f"{NON_DUMPABLE}; ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)"
 AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 WITHOUT_PTRACE = ("setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace")
 READ_ONLY = "mount -o remount,ro / 2>/dev/null || mount --bind -o ro / /; "
-NO_PLACE = 'for at in /tmp /dev/shm; do mount -t tmpfs -o ro tmpfs "$at"; done; '
+NO_PLACE = f"{new_tmp(',ro')} mount -t tmpfs -o ro tmpfs /dev/shm && "
 
 Process = subprocess.Popen[str]
 
@@ -100,7 +101,7 @@ OPEN = {
         0,
         "socket into /dev/shm",
         None,
-        wrapper=in_namespace("--mount", before="mount -t tmpfs -o ro tmpfs /tmp; "),
+        wrapper=in_namespace("--mount", before=new_tmp(",ro")),
     ),
     "user namespace": Case(
         "user namespace", 0, "another user namespace|same user namespace", None, wrapper=in_namespace("--user")

@@ -111,7 +111,13 @@ def test_torchrun_from_its_first_moment_to_a_restart(wait_for: Waiter) -> None:
 
 
 def test_another_programs_child_is_not_its_job() -> None:
-    """The process that runs these tests has torch nowhere, and its children are not its ranks."""
-    with family("fork") as roles, pytest.raises(NoTarget, match="`torchtop ps` lists candidates"):
-        find(str(os.getpid()))
-    assert roles
+    """A shell or a test runner that starts a job has torch nowhere, and its children are not its ranks."""
+    job = [sys.executable, "-c", "import torch; print('ready', flush=True); input()"]
+    program = [sys.executable, "-c", f"import subprocess; subprocess.run({job!r})"]
+    runner = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert runner.stdout is not None and runner.stdout.readline() == "ready\n"
+        with pytest.raises(NoTarget, match="`torchtop ps` lists candidates"):
+            find(str(runner.pid))
+    finally:
+        runner.communicate("\n", timeout=TIMEOUT_S)

@@ -190,8 +190,12 @@ def test_another_users_interpreter_runs_as_that_user(start: Start, tmp_path: Pat
 
 
 def test_a_process_without_torch_is_no_target() -> None:
-    with pytest.raises(NoTarget, match="no torch"):
-        interpreter_of(os.getpid())
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        with pytest.raises(NoTarget, match="no torch"):
+            interpreter_of(process.pid)
+    finally:
+        process.communicate(b"\n")
     with pytest.raises((NoTarget, AttachError)):
         calibrate(999999999)
 
