@@ -122,7 +122,7 @@ def test_compiled(start: Start, wait_for: Callable[..., Any], name: str) -> None
 def check_steps(said: dict[str, Any], logged: list[dict[str, Any]], case: Case) -> None:
     """What torchtop said of the steps against what the program did."""
     assert abs(said["count"] - len(logged)) <= 1
-    assert len(logged) >= WATCHED - EAGER - 2
+    assert len(logged) >= (WATCHED - EAGER) // 2
     assert said["excluded"].get("compile", 0) == case.compiles
     assert {phase for phase, seconds in said["phases_s"].items() if seconds is not None} == {*case.seen, "other"}
     for phase in set(said["phases_s"]) - {*case.seen, "other"}:

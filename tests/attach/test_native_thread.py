@@ -126,7 +126,7 @@ def test_a_thread_that_waits_for_the_gil_is_cancelled(start: Start, wait_for: Wa
 
 def test_uninterruptible_sleep_is_left_alone(start: Start, wait_for: Waiter) -> None:
     """And we do not wait with it: whoever holds a thread that never stops would hang as long."""
-    target = start("idle.py", "--kind", "uninterruptible", "--seconds", "4").wait_ready()
+    target = start("idle.py", "--kind", "uninterruptible", "--seconds", "8").wait_ready()
     wait_for(lambda: proc.status(target.pid).state == "D", "uninterruptible sleep")
 
     def hold() -> None:
