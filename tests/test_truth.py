@@ -15,6 +15,9 @@ import pytest
 from tests.conftest import PATIENCE_S, TARGETS, Start, Target
 from tests.kinds import KINDS, Kind, ran
 
+# Times are compared on a machine that others use, too: once more, and said, but never where a result was not the same.
+pytestmark = pytest.mark.flaky(reruns=1, rerun_except=["losses", "sha256", "errors of", "left behind"])
+
 PHASES = ("data", "forward", "backward", "optimizer", "other")
 Export = Callable[..., dict[str, Any]]
 SLACK_S = 0.0005  # the program reads the clock after torchtop does, at the same boundary

@@ -15,6 +15,9 @@ import pytest
 
 from tests.conftest import Start, Target
 
+# Times are compared on a machine that others use, too: once more, and said, but never where a result was not the same.
+pytestmark = pytest.mark.flaky(reruns=1, rerun_except=["losses", "sha256", "errors of", "left behind"])
+
 LATE_S = 0.003  # s at most from the end of the optimizer's step to the callback that notes it
 STEPS = {"transformers": 90, "lightning": 120, "accelerate": 250}
 HASHED = ("losses_sha256", "weights_sha256")
