@@ -161,7 +161,7 @@ def _rendezvous(pid: int) -> Check:
         if _writable(proc.inside(pid, folder), credentials):
             return Check("socket", True, f"the job can put its socket into {folder}")
     found = f"process {pid} can write to none of {', '.join(parents)}, where its socket would have to be"
-    return Check("socket", False, found, f"sudo mount -t tmpfs tmpfs /proc/{pid}/root/dev/shm", NOT_NOW)
+    return Check("socket", False, found, f"sudo mount -t tmpfs tmpfs {proc.inside(pid, '/dev/shm')}", NOT_NOW)
 
 
 def _writable(folder: Path, who: proc.Credentials) -> bool:
