@@ -24,18 +24,14 @@ from torchtop.attach.ptrace import CallTimeout, Place, StoppedThread, read_memor
 from torchtop.errors import AttachError, NoTarget
 
 PENDING, DIRECT = "ptrace", "ptrace-thread"
-_THREAD_S = (
-    30.0  # s for libc to start a thread: put back in the middle of that, the target could be left with a lock held
-)
+# s for libc to start a thread: put back in the middle of that, the target could be left with a lock held.
+_THREAD_S = 30.0
 _INVALID_THREAD = (1 << 64) - 1
 _UNSUITED = (errno.EIO, errno.EINVAL, errno.ENOSYS, errno.ENODEV)
 
 
-_TRACED_S = (
-    0.005,
-    0.02,
-    0.05,
-)  # s between tries while another torchtop, or py-spy, holds it stopped: a matter of some ms
+# s between tries while another torchtop, or py-spy, holds it stopped: a matter of some ms.
+_TRACED_S = (0.005, 0.02, 0.05)
 _TRACER_S = 1.0  # s after which who traces it is there to stay
 
 
