@@ -287,7 +287,11 @@ def test_reached_all_the_same(through: str, tmp_path: Path, export: Callable[...
     wrapper = REACHED[through]
     if wrapper[0] == "unshare" and subprocess.run([*wrapper, "true"], check=False, stderr=-3).returncode:
         pytest.skip("may not make a namespace here")
-    with started(tmp_path, wrapper=wrapper) as target:
+    # torch makes this folder when the first optimizer is made, below /tmp unless told.
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as cache,
+        started(tmp_path, wrapper=wrapper, environment={"TORCHINDUCTOR_CACHE_DIR": cache}) as target,
+    ):
         pid = proc.children(target.pid)[0] if "--fork" in wrapper else target.pid
         seen = export(pid, "--for", "1s")
         (rank,) = seen["job"]["ranks"]
