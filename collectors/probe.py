@@ -21,7 +21,8 @@ from torchtop.wire_message import check, decode
 class ProbeCollector:
     """Messages of the probe in `rank_pid`, until it says goodbye or its process ends.
 
-    lost: why the probe is gone although nobody asked it to go; None while it is there.
+    lost: why the probe is gone although nobody asked it to go; None while it is there; may_come_back: whether it could
+    be there again for the asking, which one that failed or speaks another language could not.
     """
 
     name: ClassVar[str] = "probe"
@@ -31,6 +32,7 @@ class ProbeCollector:
         self.meter = Meter()
         self.ended = False
         self.lost: str | None = None
+        self.may_come_back = False
         self._asked_to_go = False
         self._pinged: float | None = None
         self._stood_still_s = 0.0
@@ -64,6 +66,7 @@ class ProbeCollector:
                 data = b""
             if not data:
                 self._end("the probe closed the connection without a goodbye")
+                self.may_come_back = self.lost is not None
                 return
             try:
                 messages = self._messages(data)
@@ -102,6 +105,7 @@ class ProbeCollector:
         if body["type"] == wire.BYE:
             failed, reason = body.get("error"), body.get("reason")
             self._end(f"there is no probe: {failed}" if failed else f"the probe let go of this torchtop: {reason}")
+            self.may_come_back = not failed and self.lost is not None
         return ProbeMessage(t=now, rank_pid=self.rank_pid, type=body["type"], body=body)
 
     def _in_turn(self, body: dict[str, Any]) -> bool:

@@ -17,16 +17,24 @@ def layers(window: RankWindow, rank: int | None, limit: int = LIMIT) -> tuple[li
     if not steps:
         return [], 0
     step_s = fmean(step.step_s for step in steps)
-    # One row a name: a module that the loop makes anew in every step (a loss, mostly) is one to its user.
+    named = called_modules(window)
+    rows = [_layer(window, rank, name, indices, steps, step_s) for name, indices in named.items()]
+    return rows[:limit], max(len(rows) - limit, 0)
+
+
+def called_modules(window: RankWindow) -> dict[str, list[int]]:
+    """Shown name -> modules called in armed steps, in the order of named_modules().
+
+    One entry a name: a module that the loop makes anew in every step (a loss, mostly) is one to its user.
+    """
     named: dict[str, list[int]] = {}
-    called = sorted({index for step in steps for index in step.modules})
+    called = sorted({index for step in window.armed for index in step.modules})
     roots = window.tree.trained_roots(called)
     for index in called:
         name = window.tree.shown_name(index, roots)
         if name is not None:
             named.setdefault(name, []).append(index)
-    rows = [_layer(window, rank, name, indices, steps, step_s) for name, indices in named.items()]
-    return rows[:limit], max(len(rows) - limit, 0)
+    return named
 
 
 def _layer(

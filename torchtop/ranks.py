@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from torchtop.attach import ending
 from torchtop.attach.connect import Connection, attach
 from torchtop.attach.job import LocalJob, LocalRank, ranks_now
 from torchtop.collectors.probe import ProbeCollector
@@ -26,6 +27,8 @@ _GRACE_S = 1.5  # s that ranks which are attached wait for those that are not ye
 _LAST_WORDS_S = 0.2  # s after the end of a process in which what its probe sent last arrives
 _THREADS = 128  # attaches at a time: each waits in a thread of its own
 _PATIENCE_S = 10.0  # s to wait for a safe point of a rank that was started anew
+_AGAIN_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # s until the next attempt to reach a probe that was lost; then the last
+_WHERE_S = 1.0  # s of waiting after which it is worth to know what for: py-spy takes 50 ms
 _LOOK_S = 2.0  # s between two looks for ranks that were started anew; a look reads some files per process
 
 Welcome = Callable[[LocalRank, ProbeCollector], None]
@@ -34,8 +37,13 @@ Welcome = Callable[[LocalRank, ProbeCollector], None]
 class Ranks:
     """Each rank's probe, or why it has none."""
 
-    def __init__(self, job: LocalJob, welcome: Welcome) -> None:
+    def __init__(self, job: LocalJob, welcome: Welcome, reconnect: bool = False) -> None:
+        """reconnect: attach again to a rank whose probe was lost while it runs on, instead of ending with the last."""
         self.job = job
+        self._reconnect = reconnect
+        self._reconnecting: dict[int, str] = {}
+        self._waits_in: dict[int, str] = {}
+        self._endings: dict[int, str] = {}
         self.known: dict[int, LocalRank] = {rank.pid: rank for rank in job.ranks}
         self.probes: dict[int, ProbeCollector] = {}
         self.folders: set[str] = set()
@@ -78,6 +86,8 @@ class Ranks:
     def _attach(self, tasks: TaskGroup, rank: LocalRank, patience_s: float) -> None:
         self._attaching.add(rank.pid)
         tasks.start_soon(self._attach_one, rank, patience_s)
+        if self._reconnect:
+            tasks.start_soon(self._say_where, rank)
 
     async def _attach_one(self, rank: LocalRank, patience_s: float) -> None:
         try:
@@ -87,6 +97,7 @@ class Ranks:
         except TorchtopError as problem:
             self._problems[rank.pid] = problem
         else:
+            self._problems.pop(rank.pid, None)
             probe = ProbeCollector(rank.pid, connection.channel.socket)
             self._attached[rank.pid] = Attach(
                 method=connection.method, hello_s=connection.hello_s, pause_s=connection.pause_s
@@ -96,7 +107,17 @@ class Ranks:
             self._welcome(rank, probe)
         finally:
             self._attaching.discard(rank.pid)
+            self._waits_in.pop(rank.pid, None)
             self.changed.set()
+
+    async def _say_where(self, rank: LocalRank) -> None:
+        """Keep looking where the main thread is while it is waited for."""
+        while rank.pid in self._attaching:
+            await anyio.sleep(_WHERE_S)
+            if rank.pid in self._attaching:
+                line = await anyio.to_thread.run_sync(main_line, rank.pid, abandon_on_cancel=True)
+                if line is not None:
+                    self._waits_in[rank.pid] = line
 
     async def _await_launcher(self, tasks: TaskGroup, launcher: int) -> None:
         ended = anyio.Event()
@@ -124,7 +145,9 @@ class Ranks:
 
     async def _await_end(self, pid: int) -> None:
         """Notice the end of a rank by its pidfd: the socket may be held open by its forked workers."""
-        await _end_of(pid)
+        status = await _end_of(pid)
+        if status is not None:
+            self._endings[pid] = f" ({status})"
         await anyio.sleep(_LAST_WORDS_S)
         self.alive.discard(pid)
         self.changed.set()
@@ -132,17 +155,35 @@ class Ranks:
     async def probe_ended(self, probe: ProbeCollector) -> None:
         """A probe is gone. When it was the last one watching ends, whether its process has ended or not."""
         await anyio.sleep(2 * _LAST_WORDS_S)  # in which the end of the process itself would be noticed
+        if self._reconnect and probe.may_come_back and await self._attach_again(self.known[probe.rank_pid], probe):
+            return
         self._gone.add(probe.rank_pid)
         last = not self.alive & (set(self.probes) - self._gone)
         if probe.lost is not None and probe.rank_pid in self.alive and last and not self.over:
             self.lost = AttachError(f"process {probe.rank_pid} runs on unwatched: {probe.lost}; attach again")
         self.changed.set()
 
+    async def _attach_again(self, rank: LocalRank, probe: ProbeCollector) -> bool:
+        """Whether the rank is watched again. It runs on all the while, so there is no hurry and an end to the trying."""
+        self._reconnecting[rank.pid] = probe.lost or ""
+        try:
+            for wait_s in _AGAIN_S:
+                await anyio.sleep(wait_s)
+                if self.over or rank.pid not in self.alive:
+                    return False
+                self._attaching.add(rank.pid)
+                await self._attach_one(rank, _PATIENCE_S)
+                if self.probes[rank.pid] is not probe:
+                    return True
+            return False
+        finally:
+            self._reconnecting.pop(rank.pid, None)
+
     @property
     def ended(self) -> bool:
         """Whether nothing is left that could make another step, or tell of it."""
         telling = set(self.probes) - self._gone if self.probes else self.alive
-        if self.alive & (telling | self._attaching):
+        if self.alive & (telling | self._attaching | self._reconnecting.keys()):
             return False
         # A launcher may start ranks anew when all have ended, not when they run on without our probes.
         return bool(self.alive) or not self._launcher_alive
@@ -183,16 +224,22 @@ class Ranks:
         state, reason = "attached", None
         successor = self._successor(rank)
         if rank.pid not in self.alive:
-            state, reason = "lost", "the process has ended"
+            state, reason = "lost", f"the process has ended{self._endings.get(rank.pid, '')}"
             if successor is not None:
                 reason += f"; rank {rank.rank} goes on as process {successor.pid}"
         elif attached is None:
             problem = self._problems.get(rank.pid)
-            waits = "waits for a Python safe point of its main thread" if rank.pid in self._attaching else no_probe
+            waits = self._waits(rank.pid) if rank.pid in self._attaching else no_probe
             state, reason = "outside", str(problem) if problem is not None else waits
+        elif rank.pid in self._reconnecting:
+            state, reason = "lost", f"reconnecting: {self._reconnecting[rank.pid]}"
         elif self.probes[rank.pid].lost is not None:
             state, reason = "lost", self.probes[rank.pid].lost
         return RankInfo(rank.pid, rank.rank, rank.local_rank, state, reason, attached, successor is not None)
+
+    def _waits(self, pid: int) -> str:
+        line = self._waits_in.get(pid)
+        return "waits for a Python safe point of its main thread" + (f", which is in {line}" if line else "")
 
     def _successor(self, rank: LocalRank) -> LocalRank | None:
         later = list(self.known)[list(self.known).index(rank.pid) + 1 :]
@@ -200,12 +247,14 @@ class Ranks:
         return same[-1] if same else None
 
 
-async def _end_of(pid: int) -> None:
+async def _end_of(pid: int) -> str | None:
+    """Wait for the end of a process; how it ended, None where that is not told to strangers."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
-        return
+        return None
     try:
         await anyio.wait_readable(handle)
+        return ending.of(pid, handle)
     finally:
         os.close(handle)

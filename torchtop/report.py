@@ -9,7 +9,9 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from torchtop import __version__, gpu_peaks
+from torchtop.history import history
 from torchtop.layer_report import layers
+from torchtop.lens import Lens
 from torchtop.record import GpuSample, MachineSample, ProcessSample
 from torchtop.snapshot import (
     Attach,
@@ -62,19 +64,21 @@ class Context(NamedTuple):
     cpu_model: str | None
 
 
-def snapshot(window: Window, context: Context, taken: str, window_s: float) -> Snapshot:
-    """Describe the window. taken: RFC 3339 wall time; window_s: s that it spans."""
+def snapshot(window: Window, context: Context, taken: str, window_s: float, lens: Lens | None = None) -> Snapshot:
+    """Describe the window. taken: RFC 3339 wall time; window_s: s that it spans; lens: what a screen looks at."""
     by_rank = [_distribution(window.ranks[info.pid], info) for info in _current(context.ranks)]
     slowest = _slowest(by_rank)
     slow = window.ranks[slowest.pid] if slowest is not None else None
-    found = [layers(window.ranks[info.pid], info.rank) for info in context.ranks]
+    looked_at = slow if lens is None or lens.pid is None else window.ranks.get(lens.pid)
+    shown = [info for info in context.ranks if lens is None or window.ranks[info.pid] is looked_at]
+    found = [layers(window.ranks[info.pid], info.rank) for info in shown]
     stacks = [stack for info in context.ranks for stack in _stacks(window, info)]
     return Snapshot(
         version=__version__,
         taken=taken,
         window_s=window_s,
         host=_host(window, context),
-        devices=tuple(_device(readings) for _, readings in sorted(window.devices.items(), key=_device_order)),
+        devices=tuple(_device(readings) for readings in window.devices_in_order()),
         job=Job(
             id=context.job_id,
             command=context.command,
@@ -85,7 +89,7 @@ def snapshot(window: Window, context: Context, taken: str, window_s: float) -> S
         ),
         steps=_steps(window, by_rank, slow),
         layers=tuple(layer for rows, _ in found for layer in rows),
-        layers_left_out=sum(left for _, left in found),
+        layers_left_out=sum(left for _, left in found) + _not_looked_at(window, context, shown),
         memory=_memory(window, slow),
         stacks=tuple(stacks[:_STACKS]),
         stacks_left_out=max(len(stacks) - _STACKS, 0),
@@ -94,8 +98,13 @@ def snapshot(window: Window, context: Context, taken: str, window_s: float) -> S
         abstained=(),
         proposals=(),
         journal=(),
+        history=history(window, slow, looked_at, lens.layer) if lens is not None else None,
         health=Health(collectors=context.collectors, probe=_probe_health(window), monitor=context.monitor),
     )
+
+
+def _not_looked_at(window: Window, context: Context, shown: Sequence[RankInfo]) -> int:
+    return sum(len(window.ranks[info.pid].tree.modules) for info in context.ranks if info not in shown)
 
 
 def _current(ranks: Sequence[RankInfo]) -> list[RankInfo]:
@@ -147,6 +156,7 @@ def _steps(window: Window, by_rank: Sequence[Distribution], slow: RankWindow | N
     known_tokens = [rate for rate in tokens if rate is not None]
     return Steps(
         count=slow_steps.count + slow.older if slow_steps and slow is not None else None,
+        total=slow.total if slow is not None else None,
         mean_s=slow_steps.mean_s if slow_steps else None,
         median_s=slow_steps.median_s if slow_steps else None,
         p95_s=slow_steps.p95_s if slow_steps else None,
@@ -253,11 +263,6 @@ def _machine(seen: MachineSample) -> Machine:
         torch=core.torch,
         missing=dict(core.missing),
     )
-
-
-def _device_order(item: tuple[tuple[int, int | None], Any]) -> tuple[int, int]:
-    index, mig = item[0]
-    return index, -1 if mig is None else mig
 
 
 def _device(readings: Sequence[GpuSample]) -> Device:

@@ -29,6 +29,7 @@ from torchtop.collectors.probe import ProbeCollector
 from torchtop.collectors.process import ProcessCollector
 from torchtop.collectors.stacks import StacksCollector
 from torchtop.errors import AttachError, NothingMeasured, TorchtopError, Unavailable
+from torchtop.lens import Lens
 from torchtop.probe import wire
 from torchtop.ranks import Ranks
 from torchtop.report import Context, snapshot
@@ -36,6 +37,7 @@ from torchtop.snapshot import CollectorHealth, MonitorHealth, Snapshot
 from torchtop.window import Window
 
 _ATTACH_S = 10.0  # s to wait for a safe point at least
+_PATIENCE_LIVE_S = 600.0  # s to wait for it where a screen says what is waited for, and any key ends the waiting
 _STACKS_S = 30.0  # s between two stack dumps: one costs about 60 ms of CPU
 
 
@@ -48,6 +50,8 @@ class Options(NamedTuple):
     sample_every: int | None = None
     budget: float | None = None
     no_probe: bool = False
+    live: bool = False
+    """For a screen: snapshots come from the beginning on, a lost connection is made again, signals are somebody else's."""
 
 
 class Outcome(NamedTuple):
@@ -71,11 +75,13 @@ class Session:
     def __init__(self, job: LocalJob, options: Options, sink: Sink) -> None:
         self._options = options
         self._sink = sink
+        self._lens = Lens() if options.live else None
+        self._asked = False
         self._began = time.monotonic()
         self._until: float | None = None
         self._cpu_began = time.process_time()
         self._window = Window((rank.pid for rank in job.ranks), self._began)
-        self._ranks = Ranks(job, self._welcome)
+        self._ranks = Ranks(job, self._welcome, options.live)
         self._collectors: list[Collector] = []
         self._off: dict[str, str] = {}
         self._steps = 0
@@ -89,15 +95,18 @@ class Session:
         failed: TorchtopError | None = None
         watched = False
         async with anyio.create_task_group() as self._tasks:
-            await self._tasks.start(self._take_signals)
+            if self._options.live:
+                self._start()
+            else:
+                await self._tasks.start(self._take_signals)
             if not self._options.no_probe:
-                patience = max(_ATTACH_S, self._options.duration_s or 0.0)
-                await self._ranks.attach_all(self._tasks, patience)
+                await self._attach()
             watched = not self._interrupted and (
                 bool(self._ranks.probes) or self._options.no_probe or self._ranks.impossible
             )
             if watched:
-                self._start()
+                if not self._options.live:
+                    self._start()
                 try:
                     await self._until_done()
                 except TorchtopError as error:
@@ -117,20 +126,53 @@ class Session:
             lost=self._ranks.lost,
         )
 
+    # Asked for by whoever shows it
+
+    def stop(self) -> None:
+        """Detach and come to an end."""
+        self._interrupted = True
+        self._ranks.over = True
+        self._ranks.changed.set()
+        self._emitting.cancel()
+
+    def look(self, lens: Lens) -> None:
+        """Look at another rank or layer from now on, beginning with a snapshot that does not wait for its time."""
+        self._lens = lens
+        self._asked = True
+        self._ranks.changed.set()
+
+    def set_budget(self, share: float) -> None:
+        """Let the probe cost at most `share` (0..1) of step time from now on."""
+        self._options = self._options._replace(budget=share)
+        for probe in self._ranks.probes.values():
+            probe.send(wire.BUDGET, share=share)
+
     # Beginning
 
     async def _take_signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             task_status.started()
             async for _ in signals:
-                self._interrupted = True
-                self._ranks.over = True
-                self._ranks.changed.set()
-                self._emitting.cancel()
+                self.stop()
+
+    async def _attach(self) -> None:
+        async with anyio.create_task_group() as meanwhile:
+            if self._options.live:
+                meanwhile.start_soon(self._emit_while_attaching)
+            patience = _PATIENCE_LIVE_S if self._options.live else max(_ATTACH_S, self._options.duration_s or 0.0)
+            await self._ranks.attach_all(self._tasks, patience)
+            meanwhile.cancel_scope.cancel()
+
+    async def _emit_while_attaching(self) -> None:
+        while True:
+            await self._emit()
+            await anyio.sleep(self._options.every_s or 1.0)
 
     def _welcome(self, rank: LocalRank, probe: ProbeCollector) -> None:
         """A rank is attached: watch it."""
         self._window.add(rank.pid)
+        if any(isinstance(known, ProbeCollector) and known.rank_pid == rank.pid for known in self._collectors):
+            self._window.replace(rank.pid)
         if self._options.sample_every is not None:
             probe.send(wire.ARM, every=self._options.sample_every)
         if self._options.budget is not None:
@@ -191,6 +233,8 @@ class Session:
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 return
+            if self._asked and due is not None:
+                self._asked, due = False, now
             if due is not None and every is not None and now >= due and not self._interrupted:
                 more = True
                 # Whoever reads our output may take his time: not beyond a signal or the end of ours.
@@ -209,7 +253,9 @@ class Session:
         for pid in self._ranks.known:
             self._window.add(pid)
         taken = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        seen = snapshot(self._window, self._context(), taken, min(now, self._until or now) - self._window.began)
+        seen = snapshot(
+            self._window, self._context(), taken, min(now, self._until or now) - self._window.began, self._lens
+        )
         self._steps = max(self._steps, seen.steps.count or 0)
         return await self._sink(seen)
 
@@ -239,7 +285,7 @@ class Session:
             collectors=tuple(self._health_rows()),
             monitor=MonitorHealth(
                 cpu_share=(time.process_time() - self._cpu_began) / max(time.monotonic() - self._began, 1e-3),
-                rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                rss_bytes=int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize(),
                 late_ticks=sum(collector.meter.late for collector in self._collectors),
                 dropped=0,
             ),

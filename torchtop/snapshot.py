@@ -182,6 +182,9 @@ class Steps(Struct, frozen=True, kw_only=True):
         int | None,
         Meta(description="complete steps seen; null without a probe; of more than 20,000 the latest make the numbers"),
     ]
+    total: Annotated[
+        int | None, Meta(description="complete steps since attach, before the window too; null without a probe")
+    ] = None
     mean_s: Annotated[float | None, Meta(description="s, mean of unarmed steps that are not excluded")]
     median_s: Annotated[float | None, Meta(description="s, median of the same steps")]
     p95_s: Annotated[float | None, Meta(description="s, 95th percentile of unarmed steps, excluded ones counted")]
@@ -286,6 +289,38 @@ class Stack(Struct, frozen=True, kw_only=True):
     frames: Annotated[tuple[Frame, ...], Meta(description="innermost first")]
 
 
+class DeviceHistory(Struct, frozen=True, kw_only=True):
+    """Readings of one device, oldest first; null where a reading failed."""
+
+    index: Annotated[int, Meta(description="NVML index of the physical device")]
+    mig_index: Annotated[int | None, Meta(description="index of the MIG instance, null for a whole device")]
+    util: Annotated[tuple[float | None, ...], Meta(description="0..1, share of time in which any kernel ran")]
+    memory_used_bytes: Annotated[tuple[int | None, ...], Meta(description="bytes of device memory in use")]
+    power_w: Annotated[tuple[float | None, ...], Meta(description="W")]
+
+
+class LayerHistory(Struct, frozen=True, kw_only=True):
+    """One module in each armed step of the window, oldest first, children excluded; null where it was not called."""
+
+    pid: Annotated[int, Meta(description="process id of its rank")]
+    name: Annotated[str, Meta(description="as in `layers`")]
+    self_forward_s: Annotated[tuple[float | None, ...], Meta(description="s in that step")]
+    self_backward_s: Annotated[tuple[float | None, ...], Meta(description="s in that step")]
+
+
+class History(Struct, frozen=True, kw_only=True):
+    """What a screen draws as curves: the latest readings, oldest first; null where a reading failed."""
+
+    step_s: Annotated[tuple[float, ...], Meta(description="s, latest complete steps of the slowest rank, all kinds")]
+    cpu_util: Annotated[tuple[float | None, ...], Meta(description="0..1 of all CPUs, about one reading a second")]
+    cores: Annotated[
+        tuple[float | None, ...], Meta(description="cores used by all ranks here and their workers, as often")
+    ]
+    rss_bytes: Annotated[tuple[int | None, ...], Meta(description="bytes, resident memory of the slowest rank")]
+    devices: Annotated[tuple[DeviceHistory, ...], Meta(description="in the order of `devices`")]
+    layer: Annotated[LayerHistory | None, Meta(description="the layer that the screen looks at; null for none")]
+
+
 class Evidence(Struct, frozen=True, kw_only=True):
     """One number that a finding was made from."""
 
@@ -378,4 +413,5 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     abstained: Annotated[tuple[Abstention, ...], Meta(description="rules that could not be judged, and why")]
     proposals: Annotated[tuple[dict[str, Any], ...], Meta(description="remedies planned for this job")]
     journal: Annotated[tuple[dict[str, Any], ...], Meta(description="what was changed in this job")]
+    history: Annotated[History | None, Meta(description="for a screen; null in an export")] = None
     health: Annotated[Health, Meta(description="whether to trust the rest")]

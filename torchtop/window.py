@@ -58,6 +58,7 @@ class RankWindow:
         self.pid = pid
         self.steps: deque[StepRow] = deque(maxlen=_STEPS)
         self.older = 0  # steps of this window that are only counted
+        self.total = 0  # steps since attach
         self.armed: deque[ArmedStep] = deque(maxlen=_ARMED)
         self.tree = ModuleTree()
         self.shapes: dict[int, tuple[tuple[int, ...], str, int, int]] = {}
@@ -86,7 +87,8 @@ class RankWindow:
                 # What was counted so far were no steps: an optimizer came, or one that steps more rarely.
                 self.steps.clear()
                 self.armed.clear()
-                self.older = 0
+                self.older = self.total = 0
+            self.total += len(body["rows"])
             self.older += max(len(self.steps) + len(body["rows"]) - _STEPS, 0)
             self.steps.extend(StepRow(*row) for row in body["rows"])
         elif message.type == wire.LAYERS:
@@ -171,6 +173,16 @@ class Window:
             known = self.stacks.get(sample.rank_pid, [])
             # One dump yields all threads with one time: a newer time starts a new dump.
             self.stacks[sample.rank_pid] = [*(s for s in known if s.t == sample.t), sample]
+
+    def devices_in_order(self) -> list[deque[GpuSample]]:
+        """Readings of each device, a whole one before its MIG instances."""
+        return [self.devices[key] for key in sorted(self.devices, key=lambda key: (key[0], key[1] is not None, key[1]))]
+
+    def replace(self, rank_pid: int) -> None:
+        """Forget what the probe of a rank told: another one takes its place, and counts modules anew."""
+        fresh = RankWindow(rank_pid)
+        fresh.processes = self.ranks[rank_pid].processes
+        self.ranks[rank_pid] = fresh
 
     def forget_before(self, t: float) -> None:
         """Let the window begin at `t`."""
