@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from torchtop.ps import JobRow, RankRow
-from torchtop.tui.summary import MISSING, size
+from torchtop.tui.units import MISSING, size
 
 _AGES = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
 _COLUMNS = (("PID", 7), ("RANK", 5), ("USER", 8), ("AGE", 4), ("CPU", 5), ("RSS", 8), ("GPU", 8))

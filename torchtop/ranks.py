@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import anyio
 import anyio.to_thread
@@ -222,20 +223,22 @@ class Ranks:
     def _info(self, rank: LocalRank, no_probe: str | None) -> RankInfo:
         attached = self._attached.get(rank.pid)
         state, reason = "attached", None
+        stage: Literal["attaching", "reconnecting", "ended", "replaced"] | None = None
         successor = self._successor(rank)
         if rank.pid not in self.alive:
-            state, reason = "lost", f"the process has ended{self._endings.get(rank.pid, '')}"
+            state, reason, stage = "lost", f"the process has ended{self._endings.get(rank.pid, '')}", "ended"
             if successor is not None:
-                reason += f"; rank {rank.rank} goes on as process {successor.pid}"
+                reason, stage = f"{reason}; rank {rank.rank} goes on as process {successor.pid}", "replaced"
         elif attached is None:
             problem = self._problems.get(rank.pid)
-            waits = self._waits(rank.pid) if rank.pid in self._attaching else no_probe
-            state, reason = "outside", str(problem) if problem is not None else waits
+            state, reason = "outside", str(problem) if problem is not None else no_probe
+            if rank.pid in self._attaching:
+                reason, stage = self._waits(rank.pid), "attaching"
         elif rank.pid in self._reconnecting:
-            state, reason = "lost", f"reconnecting: {self._reconnecting[rank.pid]}"
+            state, reason, stage = "lost", self._reconnecting[rank.pid], "reconnecting"
         elif self.probes[rank.pid].lost is not None:
             state, reason = "lost", self.probes[rank.pid].lost
-        return RankInfo(rank.pid, rank.rank, rank.local_rank, state, reason, attached, successor is not None)
+        return RankInfo(rank.pid, rank.rank, rank.local_rank, state, reason, attached, stage)
 
     def _waits(self, pid: int) -> str:
         line = self._waits_in.get(pid)

@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torchtop import __version__, gpu_peaks
 from torchtop.history import history
@@ -49,7 +49,7 @@ class RankInfo(NamedTuple):
     state: str
     reason: str | None
     attach: Attach | None
-    replaced: bool = False
+    stage: Literal["attaching", "reconnecting", "ended", "replaced"] | None = None
 
 
 class Context(NamedTuple):
@@ -110,7 +110,7 @@ def _not_looked_at(window: Window, context: Context, shown: Sequence[RankInfo]) 
 def _current(ranks: Sequence[RankInfo]) -> list[RankInfo]:
     """Those whose steps make up the job's: the attached ones; when none is any more, those that were."""
     attached = [info for info in ranks if info.state == "attached"]
-    return attached or [info for info in ranks if info.state == "lost" and info.attach and not info.replaced]
+    return attached or [info for info in ranks if info.state == "lost" and info.attach and info.stage != "replaced"]
 
 
 def _slowest(by_rank: Sequence[Distribution]) -> Distribution | None:
@@ -168,6 +168,7 @@ def _steps(window: Window, by_rank: Sequence[Distribution], slow: RankWindow | N
         loss=slow.loss if slow is not None else None,
         loss_finite=slow.loss_finite if slow is not None else None,
         reasons=slow_steps.reasons if slow_steps else {},
+        compiled=bool(slow is not None and slow.health.get("compiled")),
         excluded=slow_steps.excluded if slow_steps else {},
         sampled=len(slow.armed) if slow is not None else 0,
         sampled_mean_s=step_s,
@@ -210,6 +211,7 @@ def _rank(window: RankWindow, info: RankInfo) -> Rank:
         state=info.state,  # type: ignore[arg-type]
         reason=info.reason,
         attach=info.attach,
+        stage=info.stage,
         cpu_share=_mean([sample.cpu_share for sample in own]),
         workers=len(alive) if window.processes else None,
         workers_cpu_share=_per_reading([(sample.t, sample.cpu_share) for sample in workers]),
@@ -217,6 +219,9 @@ def _rank(window: RankWindow, info: RankInfo) -> Rank:
         threads=latest.threads if latest else None,
         read_bytes_per_s=_per_reading([(sample.t, sample.read_bytes_per_s) for sample in window.processes]),
         involuntary_switches_per_s=_mean([sample.involuntary_switches_per_s for sample in own]),
+        process_state=latest.state if latest else None,
+        cgroup_memory_bytes=latest.cgroup_memory_bytes if latest else None,
+        cgroup_memory_limit_bytes=latest.cgroup_memory_limit_bytes if latest else None,
     )
 
 

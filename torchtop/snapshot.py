@@ -125,6 +125,17 @@ class Rank(Struct, frozen=True, kw_only=True):
     threads: Annotated[int | None, Meta(description="threads, latest")]
     read_bytes_per_s: Annotated[float | None, Meta(description="bytes/s read from storage, rank and workers")]
     involuntary_switches_per_s: Annotated[float | None, Meta(description="1/s, times it was descheduled")]
+    stage: Annotated[
+        Literal["attaching", "reconnecting", "ended", "replaced"] | None,
+        Meta(description="what is going on with one that is not attached; replaced: ended, and started anew"),
+    ] = None
+    process_state: Annotated[
+        str | None, Meta(description="one letter of /proc/PID/stat, latest: T and t are stopped")
+    ] = None
+    cgroup_memory_bytes: Annotated[int | None, Meta(description="bytes that its cgroup uses, latest")] = None
+    cgroup_memory_limit_bytes: Annotated[int | None, Meta(description="bytes its cgroup may use, null: no limit")] = (
+        None
+    )
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -200,6 +211,7 @@ class Steps(Struct, frozen=True, kw_only=True):
     ]
     loss_finite: Annotated[bool | None, Meta(description="false when the latest sampled loss was NaN or infinite")]
     reasons: Annotated[dict[str, str], Meta(description="field -> why it is null")]
+    compiled: Annotated[bool, Meta(description="true when the model is compiled, and not looked into for that")] = False
     excluded: Annotated[dict[str, int], Meta(description="steps kept out of mean and median, by reason")]
     sampled: Annotated[int, Meta(description="armed steps that phases and layers were taken from; 0 when compiled")]
     sampled_mean_s: Annotated[

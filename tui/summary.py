@@ -5,99 +5,23 @@ Nothing here asks or measures. What is missing is a dash with the reason in a fo
 
 from __future__ import annotations
 
-import math
-import os
-import textwrap
-from collections.abc import Sequence
-
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from torchtop.snapshot import Device, Health, Layer, Memory, Phases, Rank, Snapshot, Steps
+from torchtop.tui.glyphs import bar, command_line, head, tail, wrapped
+from torchtop.tui.units import MISSING, amount, digits, duration, percent, size
 
 NARROWEST, WIDEST = 78, 120  # columns: the tables need the first, eyes lose the line beyond the second
 LAYERS = 12  # rows
-MISSING = "—"
 
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _INDENT = 9  # columns that the section's name takes
 _MEMORY = 27  # columns of the memory table
 _GAP = 4  # columns between the phases and the memory table
 _PHASES = ("data", "transfer", "forward", "backward", "optimizer", "communication", "other")
 _NUMBER = 8  # columns: "-999 ms" and one to spare
-
-
-def digits(value: float) -> str:
-    """Three significant digits, and no exponent: 0.00123, 1.23, 12.3, 1230."""
-    if value == 0:
-        return "0"
-    rounded = float(f"{value:.3g}")
-    before_point = math.floor(math.log10(abs(rounded))) + 1
-    return f"{rounded:.{max(3 - before_point, 0)}f}"
-
-
-def duration(seconds: float | None) -> str:
-    """`1.50 s`, `55.9 ms`, `211 µs`, `12.0 ns`."""
-    return _scaled(seconds, ((1.0, " s"), (1e-3, " ms"), (1e-6, " µs"), (1e-9, " ns")))
-
-
-def size(count: float | None) -> str:
-    """Bytes in the binary units that PyTorch and nvidia-smi print: `3.34 MiB`."""
-    return _scaled(count, ((2.0**40, " TiB"), (2.0**30, " GiB"), (2.0**20, " MiB"), (2.0**10, " KiB"), (1.0, " B")))
-
-
-def amount(count: float | None) -> str:
-    """`512`, `66.0k`, `1.24M`."""
-    if count is not None and abs(count) < 1000 and count == int(count):
-        return str(int(count))
-    return _scaled(count, ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")))
-
-
-def percent(share: float | None) -> str:
-    """A share of 0..1 as `51.6 %`."""
-    if share is None:
-        return MISSING
-    return "<0.001 %" if 0 < share < 1e-5 else f"{digits(100 * share)} %"
-
-
-def bar(share: float | None, width: int) -> str:
-    """`share` of `width` columns, in eighths of a column; a share that is not 0 shows."""
-    if share is None or width < 1:
-        return " " * max(width, 0)
-    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
-    if share > 0:
-        eighths = max(eighths, 1)
-    full, rest = divmod(eighths, 8)
-    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
-
-
-def head(text: str, width: int) -> str:
-    """`text` in exactly `width` columns: its end is cut off where it is too long."""
-    text = printable(text)
-    return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
-
-
-def tail(text: str, width: int) -> str:
-    """`text` in exactly `width` columns: its beginning is cut off, for the end of a module's name tells it apart."""
-    text = printable(text)
-    if cell_len(text) <= width:
-        return set_cell_size(text, width)
-    while cell_len(text) > width - 1:
-        text = text[1:]
-    return set_cell_size("…" + text, width)
-
-
-def printable(text: str) -> str:
-    """`text` without what could move the cursor: names and command lines come from the target."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def command_line(command: str) -> str:
-    """The command with its program's name only: interpreters have long paths."""
-    program, space, rest = command.partition(" ")
-    return os.path.basename(program) + space + rest
 
 
 class Notes:
@@ -125,17 +49,6 @@ class Notes:
     @staticmethod
     def _superscript(index: int) -> str:
         return str(index + 1).translate(_SUPERSCRIPTS)
-
-
-def wrapped(first: str, text: str, width: int) -> list[str]:
-    """`first` and then `text`, folded at `width`; later lines begin below the beginning of `text`."""
-    return textwrap.wrap(
-        printable(text),
-        width,
-        initial_indent=first,
-        subsequent_indent=" " * cell_len(first),
-        break_on_hyphens=False,
-    ) or [first.rstrip()]
 
 
 def summary(snapshot: Snapshot, width: int) -> Text:
@@ -169,17 +82,6 @@ class Summary:
 def render(snapshot: Snapshot) -> RenderableType:
     """The last snapshot of a watch, for a console to print."""
     return Summary(snapshot)
-
-
-def _scaled(value: float | None, units: Sequence[tuple[float, str]]) -> str:
-    """`value` in the smallest of `units`, largest first, that needs no more than three digits before the point."""
-    if value is None:
-        return MISSING
-    if value == 0:
-        return "0" + next(name for factor, name in units if factor == 1)
-    fits = (unit for unit in reversed(units) if float(f"{abs(value) / unit[0]:.3g}") < 1000)
-    factor, name = next(fits, units[0])
-    return digits(value / factor) + name
 
 
 def _title(name: str, rest: str) -> Text:

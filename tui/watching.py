@@ -1,0 +1,32 @@
+"""What the screen needs of a session, without knowing one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol
+
+from torchtop.lens import Lens
+from torchtop.snapshot import Snapshot
+
+
+class Ending(NamedTuple):
+    """How a watch ended. ended: the job itself has; lost: why nothing more can be seen although it runs on."""
+
+    ended: bool
+    lost: str | None = None
+
+
+class Watching(Protocol):
+    """A job that is watched. Everything but `run` returns at once."""
+
+    async def run(self, take: Callable[[Snapshot], Awaitable[bool]]) -> Ending:
+        """Hand every snapshot to `take` until the job ends or `stop` is called. Raises `TorchtopError`."""
+
+    def stop(self) -> None:
+        """Let go of the job; `run` then returns."""
+
+    def look(self, lens: Lens) -> None:
+        """Look at another rank or layer."""
+
+    def set_budget(self, share: float) -> None:
+        """Let the probe cost at most `share` (0..1) of step time."""
