@@ -62,6 +62,24 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 @app.command()
+def attach(
+    target: Target,
+    rank: Annotated[int | None, typer.Option(min=0, help="Only this rank.")] = None,
+    no_probe: Annotated[
+        bool, typer.Option("--no-probe", help="Put nothing into the job: devices, host, processes and stacks only.")
+    ] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Without the keys that change anything.")] = False,
+    budget: Annotated[str | None, typer.Option(help="Share of step time the probe may cost (1%).")] = None,
+) -> None:
+    """Watch TARGET live, on a screen."""
+    from torchtop.live import attach as run
+
+    if rank is not None:
+        target = f"{target}:{rank}"
+    raise typer.Exit(run(target, share(budget, "--budget") if budget else None, no_probe, read_only))
+
+
+@app.command()
 def export(
     target: Target,
     for_: Annotated[

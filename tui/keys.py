@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 
 EVERYWHERE, LAYERS, LAYER, PICKER = "everywhere", "layers", "one layer", "job list"
 
@@ -69,9 +69,9 @@ def table(where: str, read_only: bool) -> tuple[Key, ...]:
     return tuple(key for key in KEYS if key.where == where and not (read_only and key.changes_job))
 
 
-def bindings(where: str) -> list[Binding]:
+def bindings(where: str) -> list[BindingType]:
     """The same as Textual wants them; the digits hand on which of them it was. What may not be is refused when pressed."""
-    found = []
+    found: list[BindingType] = []
     for key in KEYS:
         if key.where == where:
             for one in key.keys.split(","):
