@@ -18,13 +18,14 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    no_args_is_help=True,
 )
 
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h)?$")
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 Target = Annotated[str, typer.Argument(help="PID, PID:RANK, or a unique part of the command line.")]
+
+ReadOnly = Annotated[bool, typer.Option("--read-only", help="Without the keys that change anything in the job.")]
 
 
 class Format(str, Enum):
@@ -54,11 +55,19 @@ def share(text: str, option: str) -> float:
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
-    """Watch a running PyTorch job."""
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    read_only: ReadOnly = False,
+) -> None:
+    """Without a command: choose a job of this machine, and watch it."""
     if version:
         print(__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        from torchtop.live import live_options, pick
+
+        raise typer.Exit(pick(live_options(None, False), read_only))
 
 
 @app.command()
@@ -68,15 +77,15 @@ def attach(
     no_probe: Annotated[
         bool, typer.Option("--no-probe", help="Put nothing into the job: devices, host, processes and stacks only.")
     ] = False,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Without the keys that change anything.")] = False,
+    read_only: ReadOnly = False,
     budget: Annotated[str | None, typer.Option(help="Share of step time the probe may cost (1%).")] = None,
 ) -> None:
     """Watch TARGET live, on a screen."""
     from torchtop.live import attach as run
+    from torchtop.live import live_options
 
-    if rank is not None:
-        target = f"{target}:{rank}"
-    raise typer.Exit(run(target, share(budget, "--budget") if budget else None, no_probe, read_only))
+    options = live_options(share(budget, "--budget") if budget else None, no_probe)
+    raise typer.Exit(run(target, rank, options, read_only))
 
 
 @app.command()
@@ -161,12 +170,14 @@ def demo(
     name: Annotated[str | None, typer.Argument(help="Which demo; see --list.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the demos and exit.")] = False,
     headless: Annotated[bool, typer.Option("--headless", help="Print the snapshot as JSON.")] = False,
-    for_: Annotated[str, typer.Option("--for", help="How long to watch.")] = "10s",
+    for_: Annotated[
+        str | None, typer.Option("--for", help="Watch that long and print one page; without a terminal: 10s.")
+    ] = None,
 ) -> None:
     """Start a small real training job, attach to it like to any other, and show what it does."""
     from torchtop.demo.show import show
 
-    raise typer.Exit(show(name, list_, headless, seconds(for_, "--for")))
+    raise typer.Exit(show(name, list_, headless, seconds(for_, "--for") if for_ else None))
 
 
 def main() -> None:

@@ -69,6 +69,7 @@ def _layer(
         output_shape=shape,
         flops=float(flops * elements) if flops and elements else None,
         dtype=dtype,
+        called_at=window.sites.of(index),
     )
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.to_thread
 
 from torchtop.attach.job import LocalJob, find
 from torchtop.errors import UsageError
 from torchtop.lens import Lens
+from torchtop.ps import JobRow, take
+from torchtop.ps_table import HEADING, row, title
 from torchtop.session import Options, Session
 from torchtop.snapshot import Snapshot
-from torchtop.tui.watching import Ending
+from torchtop.tui.watching import Choice, Choices, Ending
 
 HORIZON_S = 60.0  # s that the numbers on screen look back
 
@@ -42,23 +49,69 @@ class LiveJob:
             self._session.set_budget(share)
 
 
-def attach(target: str, budget: float | None, no_probe: bool, read_only: bool) -> int:
+class LocalDesk:
+    """The jobs of this machine (tui/watching.py)."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    async def jobs(self) -> Choices:
+        listing = await anyio.to_thread.run_sync(take)
+        closed = listing.not_readable
+        remark = f"{closed} Python processes of other users cannot be looked into: {listing.fix}" if closed else None
+        return Choices(HEADING, tuple(_choice(job) for job in listing.jobs if job.ranks), remark)
+
+    async def open(self, target: str) -> LiveJob:
+        return LiveJob(await anyio.to_thread.run_sync(find, target), self._options)
+
+
+def _choice(job: JobRow) -> Choice:
+    blocked = next((rank for rank in job.ranks if not rank.attachable), None)
+    why = None
+    if blocked is not None:
+        why = f"{blocked.why}: {blocked.fix}" if blocked.fix else blocked.why
+    return Choice(str(job.ranks[0].pid), title(job), tuple(row(job, rank) for rank in job.ranks), why)
+
+
+def attach(target: str, rank: int | None, options: Options, read_only: bool) -> int:
     """Watch TARGET on a screen; the exit code. Raises `TorchtopError`."""
     need_terminal(f"torchtop export {target}")
-    job = find(target)
-    options = Options(duration_s=None, every_s=1.0, horizon_s=HORIZON_S, budget=budget, no_probe=no_probe, live=True)
-    return show(LiveJob(job, options), read_only)
+    return show(LiveJob(find(target, rank), options), options, read_only)
 
 
-def show(watching: LiveJob, read_only: bool) -> int:
-    """Run the screen until its user leaves it."""
+def pick(options: Options, read_only: bool) -> int:
+    """Let the user choose a job, and watch it."""
+    need_terminal("torchtop ps")
+    return show(None, options, read_only)
+
+
+def show(job: LiveJob | None, options: Options, read_only: bool) -> int:
+    """Run the screen until its user leaves it or a signal comes; the exit code. Raises `TorchtopError`."""
     from torchtop.tui.app import TorchtopApp
 
-    app = TorchtopApp(watching, read_only)
-    app.run(mouse=False)
+    app = TorchtopApp(job, None if job is not None else LocalDesk(options), read_only, options.budget)
+    received: list[int] = []
+
+    def leave(number: int) -> None:
+        received.append(number)
+        app.call_later(app.action_quit)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        # Before the first system call on a target: what killed us while its registers are borrowed would kill it too.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, leave, number)
+        await app.run_async(mouse=False)
+
+    asyncio.run(run())
     if app.failure is not None:
         raise app.failure
-    return 0
+    return 130 if received else app.return_code or 0
+
+
+def live_options(budget: float | None, no_probe: bool) -> Options:
+    """How a screen watches."""
+    return Options(None, every_s=1.0, horizon_s=HORIZON_S, budget=budget, no_probe=no_probe, live=True)
 
 
 def need_terminal(instead: str) -> None:

@@ -235,6 +235,14 @@ class Steps(Struct, frozen=True, kw_only=True):
     by_rank: Annotated[tuple[Distribution, ...], Meta(description="one entry for each attached rank")]
 
 
+class Frame(Struct, frozen=True, kw_only=True):
+    """One Python frame."""
+
+    function: Annotated[str, Meta(description="function name")]
+    file: Annotated[str, Meta(description="path as the target knows it")]
+    line: Annotated[int, Meta(description="line number")]
+
+
 class Layer(Struct, frozen=True, kw_only=True):
     """One module, per armed step."""
 
@@ -261,6 +269,10 @@ class Layer(Struct, frozen=True, kw_only=True):
         Meta(description="floating-point operations of the forward per step; null for types without a formula"),
     ]
     dtype: Annotated[str | None, Meta(description="dtype of the first output tensor")]
+    called_at: Annotated[
+        tuple[Frame, ...] | None,
+        Meta(description="frames outside torch that made its first call, innermost first, 6 at most; null: not seen"),
+    ] = None
 
 
 class Memory(Struct, frozen=True, kw_only=True):
@@ -280,14 +292,6 @@ class Memory(Struct, frozen=True, kw_only=True):
         int | None, Meta(description="bytes: device memory, or the smaller of cgroup limit and physical memory")
     ]
     reasons: Annotated[dict[str, str], Meta(description="field -> why it is null")]
-
-
-class Frame(Struct, frozen=True, kw_only=True):
-    """One Python frame."""
-
-    function: Annotated[str, Meta(description="function name")]
-    file: Annotated[str, Meta(description="path as the target knows it")]
-    line: Annotated[int, Meta(description="line number")]
 
 
 class Stack(Struct, frozen=True, kw_only=True):

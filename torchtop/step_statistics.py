@@ -33,19 +33,34 @@ class StepStatistics(Struct, frozen=True):
 
 
 def statistics(rows: Sequence[StepRow], batch: Batch) -> StepStatistics:
-    """Summarise complete steps. Armed ones count for throughput, not for times: they are not like the others."""
+    """Summarise complete steps. Armed ones count for throughput, not for times: they are not like the others.
+
+    A screen asks every second and for every rank, of which each has up to 20,000 rows: so whole columns are taken.
+    """
     if not rows:
         return StepStatistics(0, None, None, None, None, None, None, None, {})
-    masks = _unusual(rows)
-    excluded = Counter(wire.FLAG_NAMES[flag] for row in rows if (flag := _first_flag(row.flags & masks)))
-    unarmed = [row for row in rows if not row.flags & wire.ARMED]
-    plain = [row.step_s for row in unarmed if not row.flags & masks]
-    working = [row for row in rows if not row.flags & wire.IDLE]
-    wall = sum(row.step_s for row in working)
-    counted = [row.samples for row in working if row.samples is not None]
+    _, step_s, flags, micro_steps, given, *_ = zip(*rows, strict=True)
+    tags = Counter(flags)
+    masks = _unusual(tags)
+    excluded: Counter[str] = Counter()
+    for tag, steps in tags.items():
+        if flag := _first_flag(tag & masks):
+            excluded[wire.FLAG_NAMES[flag]] += steps
+
+    def of(column: Sequence[_T], wanted: Callable[[int], bool]) -> Sequence[_T]:
+        kept = {tag: wanted(tag) for tag in tags}
+        return column if all(kept.values()) else tuple(compress(column, map(kept.__getitem__, flags)))
+
+    plain = sorted(of(step_s, lambda tag: not tag & (wire.ARMED | masks)))
+    ordered = plain
+    if any(tag & masks & ~wire.IDLE and not tag & (wire.ARMED | wire.IDLE) for tag in tags):
+        ordered = sorted(of(step_s, lambda tag: not tag & (wire.ARMED | wire.IDLE)))
+    working_s = of(step_s, lambda tag: not tag & wire.IDLE)
+    wall = sum(working_s)
+    counted = [samples for samples in of(given, lambda tag: not tag & wire.IDLE) if samples is not None]
     # What the loader handed out is exact; without a loader, the armed step's batch stands for all.
     known = None if batch.recalled else batch.samples
-    samples = sum(counted) if counted else None if known is None else known * len(working)
+    samples = sum(counted) if counted else None if known is None else known * len(working_s)
     reasons = dict.fromkeys(("samples_per_s", "batch_size"), _why_no_samples(batch)) if samples is None else {}
     per_sample = batch.tokens / batch.samples if batch.tokens and batch.samples else None
     rate = samples / wall if samples is not None and wall else None
@@ -53,11 +68,11 @@ def statistics(rows: Sequence[StepRow], batch: Batch) -> StepStatistics:
         count=len(rows),
         mean_s=fmean(plain) if plain else None,
         median_s=median(plain) if plain else None,
-        p95_s=percentile([row.step_s for row in unarmed if not row.flags & wire.IDLE], 0.95),
+        p95_s=percentile(ordered, 0.95),
         samples_per_s=rate,
         tokens_per_s=rate * per_sample if rate is not None and per_sample is not None else None,
-        batch_size=samples / len(working) if samples is not None and working else None,
-        micro_steps=fmean(row.micro_steps for row in rows) if any(row.micro_steps for row in rows) else None,
+        batch_size=samples / len(working_s) if samples is not None and working_s else None,
+        micro_steps=fmean(micro_steps) if any(micro_steps) else None,
         excluded=dict(excluded),
         reasons=reasons,
     )

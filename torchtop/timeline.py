@@ -11,24 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from torchtop.module_times import ModuleTimes, PackedTimes
 from torchtop.modules import ModuleTree
 from torchtop.probe import wire
 
 PHASES = ("data", "forward", "backward", "optimizer")
-
-
-class ModuleTimes:
-    """What one module took in one armed step."""
-
-    __slots__ = ("backward_s", "calls", "forward_s", "recompute_s", "self_backward_s", "self_forward_s")
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.forward_s = 0.0
-        self.self_forward_s = 0.0
-        self.backward_s: float | None = None
-        self.self_backward_s: float | None = None
-        self.recompute_s: float | None = None
 
 
 class Cost(NamedTuple):
@@ -60,7 +47,7 @@ class ArmedStep(NamedTuple):
     t_end: float
     step_s: float
     phases: dict[str, float | None]
-    modules: dict[int, ModuleTimes]
+    modules: PackedTimes
 
 
 def account(
@@ -89,7 +76,7 @@ def account(
         phases["backward"] = max(phases["backward"] - cost.backward_s, 0.0)
     step_s = span[1] - span[0] - cost.forward_s - cost.backward_s - cost.outside_s
     known = sum(value for value in phases.values() if value is not None)
-    return ArmedStep(span[1], step_s, {**phases, "other": max(step_s - known, 0.0)}, modules)
+    return ArmedStep(span[1], step_s, {**phases, "other": max(step_s - known, 0.0)}, PackedTimes(modules))
 
 
 _Mark = tuple[float, int, int, int]
@@ -105,7 +92,18 @@ _CLOSES = {
     wire.OPTIMIZER_END: "optimizer",
     wire.GRAD_END: "backward",
 }
-_PASSES = (wire.BACKWARD_BEGIN, wire.BACKWARD_END, wire.GRAD_BEGIN, wire.GRAD_END)
+_OF_BACKWARD = frozenset(
+    (
+        wire.BACKWARD_IN,
+        wire.BACKWARD_OUT,
+        wire.BACKWARD_BEGIN,
+        wire.BACKWARD_END,
+        wire.GRAD_BEGIN,
+        wire.GRAD_END,
+        wire.RECOMPUTE_BEGIN,
+        wire.RECOMPUTE_END,
+    )
+)
 
 
 def _phases(marks: Sequence[_Mark], span: tuple[float, float]) -> dict[str, float | None]:
@@ -120,7 +118,8 @@ def _phases(marks: Sequence[_Mark], span: tuple[float, float]) -> dict[str, floa
     last = span[0]
     loss_follows = False
     for t, kind, _index, _thread in marks:
-        t = min(max(t, span[0]), span[1])
+        if not span[0] <= t <= span[1]:
+            t = min(max(t, span[0]), span[1])
         if inside or depth:
             # Forward inside optimizer or nothing is forward; inside backward it is recomputation.
             name = inside[-1] if inside and (inside[-1] != "optimizer" or not depth) else "forward"
@@ -153,6 +152,7 @@ def _forward(marks: Sequence[_Mark], cost: Cost, modules: dict[int, ModuleTimes]
     """Inclusive and own forward time by the nesting of calls, recomputation beside it."""
     stack: list[list[float]] = []  # [index, begin, children's time, nested calls]
     again: list[list[float]] = []
+    per_call_s = cost.per_call_s
     for t, kind, index, thread in marks:
         if thread:
             continue
@@ -165,10 +165,12 @@ def _forward(marks: Sequence[_Mark], cost: Cost, modules: dict[int, ModuleTimes]
                     inclusive = t - top[1]
                     times = modules.setdefault(index, ModuleTimes())
                     times.calls += 1
-                    times.self_forward_s += max(inclusive - top[2] - top[3] * cost.per_call_s, 0.0)
-                    if not any(outer[0] == index for outer in stack):
-                        nested = top[3]
-                        times.forward_s += max(inclusive - nested * cost.per_call_s, 0.0)
+                    times.self_forward_s += max(inclusive - top[2] - top[3] * per_call_s, 0.0)
+                    for outer in stack:
+                        if outer[0] == index:
+                            break
+                    else:
+                        times.forward_s += max(inclusive - top[3] * per_call_s, 0.0)
                     if stack:
                         stack[-1][2] += inclusive
                         stack[-1][3] += 1 + top[3]
@@ -192,7 +194,10 @@ def _backward(marks: Sequence[_Mark], cost: Cost, modules: dict[int, ModuleTimes
     own: dict[int, float] = {}
     last: float | None = None
     recomputing = 0
+    per_tap_s = cost.per_tap_s
     for t, kind, index, _thread in marks:
+        if kind not in _OF_BACKWARD:
+            continue
         if kind == wire.RECOMPUTE_BEGIN:
             if stack and last is not None and not recomputing:
                 own[stack[-1]] = own.get(stack[-1], 0.0) + t - last
@@ -203,10 +208,8 @@ def _backward(marks: Sequence[_Mark], cost: Cost, modules: dict[int, ModuleTimes
             recomputing = max(recomputing - 1, 0)
             last = t
             continue
-        if kind not in (wire.BACKWARD_IN, wire.BACKWARD_OUT, *_PASSES):
-            continue
         if stack and last is not None and not recomputing:
-            own[stack[-1]] = own.get(stack[-1], 0.0) + max(t - last - cost.per_tap_s, 0.0)
+            own[stack[-1]] = own.get(stack[-1], 0.0) + max(t - last - per_tap_s, 0.0)
         recomputing = 0
         last = t
         if kind == wire.BACKWARD_IN:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from torchtop.call_sites import CallSites
 from torchtop.modules import ModuleTree
 from torchtop.probe import wire
 from torchtop.record import (
@@ -61,6 +62,7 @@ class RankWindow:
         self.total = 0  # steps since attach
         self.armed: deque[ArmedStep] = deque(maxlen=_ARMED)
         self.tree = ModuleTree()
+        self.sites = CallSites()
         self.shapes: dict[int, tuple[tuple[int, ...], str, int, int]] = {}
         self.batch = Batch(None, None, None)
         self.loss: float | None = None
@@ -95,6 +97,8 @@ class RankWindow:
             self._take_layers(body)
         elif message.type == wire.MODULES:
             self.tree.add(body)
+        elif message.type == wire.SITES:
+            self.sites.add(body)
         elif message.type == wire.FACTS:
             self.facts = body["facts"]
         elif message.type == wire.MEMORY:

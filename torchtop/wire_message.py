@@ -24,6 +24,8 @@ Amount = Annotated[float, Meta(ge=0, le=1e18, description="samples or tokens")]
 Text = Annotated[str, Meta(max_length=4096, description="one line for a person")]
 Index = Annotated[int, Meta(ge=0, lt=wire.MODULE_LIMIT, description="number of a module")]
 Root = Annotated[int, Meta(ge=-1, lt=wire.MODULE_LIMIT, description="number of a root module, -1: of none")]
+Site = Annotated[int, Meta(ge=0, lt=wire.SITE_LIMIT, description="number of a frame")]
+Caller = Annotated[int, Meta(ge=-1, lt=wire.SITE_LIMIT, description="number of the frame that called, -1: not known")]
 Row = tuple[
     Seconds, Seconds, Count, Count, Amount | None, Seconds | None, Seconds | None, Seconds | None
 ]  # wire.STEP_COLUMNS
@@ -95,6 +97,16 @@ class Modules(Struct, frozen=True, rename={"kind": "class"}):
         list[tuple[Index, Root, Text, Text, Count, Count, Amount | None, bool]],
         Meta(description="index, root, name, type, parameters, bytes, flops per output, leaf"),
     ]
+
+
+class Sites(Struct, frozen=True):
+    """`sites`."""
+
+    first: Annotated[int, Meta(ge=0, le=wire.SITE_LIMIT, description="number of the first of `frames`")]
+    frames: Annotated[
+        list[tuple[Caller, Text, Text, Count]], Meta(description="caller, function, file, line; callers come first")
+    ]
+    calls: Annotated[list[tuple[Index, Site]], Meta(description="module, and the frame that calls it")]
 
 
 class Facts(Struct, frozen=True):
@@ -177,6 +189,8 @@ def check(body: dict[str, Any]) -> None:
     try:
         if kind == wire.LAYERS:
             _check_layers(body)
+        elif kind == wire.SITES:
+            _check_sites(body)
         elif kind in _TYPES:
             msgspec.convert(body, _TYPES[kind])
     except msgspec.ValidationError as error:
@@ -198,6 +212,14 @@ def _check_layers(body: dict[str, Any]) -> None:
             raise ValueError("layers: a mark that cannot be")
         if part.part == part.parts - 1 and (last := msgspec.convert(body, Marks)).t1 < last.t0:
             raise ValueError("layers: a step that ends before it begins")
+
+
+def _check_sites(body: dict[str, Any]) -> None:
+    sites = msgspec.convert(body, Sites)
+    if sites.first + len(sites.frames) > wire.SITE_LIMIT:
+        raise ValueError("sites: more than there may be")
+    if any(caller >= number for number, (caller, *_) in enumerate(sites.frames, sites.first)):
+        raise ValueError("sites: a frame that was called by a later one")
 
 
 def _is_plain(value: Any, depth: int) -> bool:

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from textual.binding import Binding, BindingType
 
-EVERYWHERE, LAYERS, LAYER, PICKER = "everywhere", "layers", "one layer", "job list"
+EVERYWHERE, WATCHING, LAYERS, PICKER = "everywhere", "while watching", "in the layers", "in the job list"
 
 
 class Key(NamedTuple):
     """keys: as Textual names them, with commas; cap: as users read it; label: one word for the line at the bottom, ''
-    keeps it out of there; changes_job: taken away by --read-only.
+    keeps it out of there; changes_job: taken away by --read-only; app: the app does it, not the screen.
     """
 
     id: str
@@ -20,34 +20,71 @@ class Key(NamedTuple):
     label: str
     help: str
     where: str = EVERYWHERE
+    app: bool = False
     changes_job: bool = False
 
 
 KEYS = (
-    Key("panel", "1,2,3,4,5,6,7", "1-7", "panel", "go to that panel; once more: let it fill the screen, and back"),
-    Key("next_panel", "tab", "tab", "", "go to the next panel"),
-    Key("previous_panel", "shift+tab", "shift-tab", "", "go to the panel before"),
-    Key("zoom", "z", "z", "", "let the panel fill the screen, and back"),
-    Key("back", "escape", "esc", "", "one step back: from a layer, a full panel, a filter"),
-    Key("pause", "space", "space", "pause", "hold the picture still, and go on; the job is watched all the while"),
-    Key("next_rank", "right_square_bracket", "]", "", "look at the next rank"),
-    Key("previous_rank", "left_square_bracket", "[", "", "look at the rank before"),
-    Key("summary", "v", "v", "summary", "everything of the last minute on one page"),
-    Key("export", "e", "e", "export", "write the snapshot on screen to a JSON file here"),
-    Key("record", "r", "r", "record", "write every snapshot to a JSON Lines file here, until pressed again"),
+    Key("help", "question_mark", "?", "help", "this list", app=True),
+    Key("quit", "q,ctrl+c", "q", "quit", "take the probe out of the job and leave", app=True),
+    Key("theme", "c", "c", "", "the next colours: dark, light, high contrast", app=True),
+    Key("command_palette", "ctrl+p", "ctrl-p", "", "find a command by its name", app=True),
+    Key(
+        "panel",
+        "1,2,3,4,5,6,7",
+        "1-7",
+        "panel",
+        "go to that panel; once more: let it fill the screen, and back",
+        WATCHING,
+    ),
+    Key("next_panel", "tab", "tab", "", "go to the next panel", WATCHING),
+    Key("previous_panel", "shift+tab", "shift-tab", "", "go to the panel before", WATCHING),
+    Key("zoom", "z", "z", "", "let the panel fill the screen, and back", WATCHING),
+    Key("back", "escape", "esc", "", "one step back: from a layer, a full panel, a filter", WATCHING),
+    Key(
+        "pause",
+        "space",
+        "space",
+        "pause",
+        "hold the picture still, and go on; the job is watched all the while",
+        WATCHING,
+    ),
+    Key("next_rank", "right_square_bracket", "]", "", "look at the layers of the next rank", WATCHING),
+    Key("previous_rank", "left_square_bracket", "[", "", "look at the layers of the rank before", WATCHING),
+    Key("summary", "v", "v", "summary", "everything of the last minute on one page", WATCHING, app=True),
+    Key("export", "e", "e", "export", "write what is on screen to a JSON file in this folder", WATCHING, app=True),
+    Key(
+        "record",
+        "r",
+        "r",
+        "record",
+        "write each snapshot to a JSON Lines file in this folder, until pressed again",
+        WATCHING,
+        app=True,
+    ),
     Key(
         "more_samples",
         "plus,equals_sign",
         "+",
         "",
         "let the probe cost twice as much: more sampled steps",
+        WATCHING,
+        app=True,
         changes_job=True,
     ),
-    Key("fewer_samples", "minus", "-", "", "let the probe cost half as much: fewer sampled steps", changes_job=True),
-    Key("theme", "c", "c", "", "the next theme: dark, light, high contrast"),
-    Key("help", "question_mark", "?", "help", "this list"),
-    Key("command_palette", "ctrl+p", "ctrl-p", "", "find a command by its name"),
-    Key("quit", "q,ctrl+c", "q", "quit", "take the probe out of the job and leave"),
+    Key(
+        "fewer_samples",
+        "minus",
+        "-",
+        "",
+        "let the probe cost half as much: fewer sampled steps",
+        WATCHING,
+        app=True,
+        changes_job=True,
+    ),
+    Key("choose", "enter", "enter", "watch", "attach to the job and watch it", PICKER),
+    Key("next_job", "down", "down", "", "the next job", PICKER),
+    Key("previous_job", "up", "up", "", "the job before", PICKER),
     Key("sort", "s", "s", "sort", "sort by the next column", LAYERS),
     Key("flat", "f", "f", "tree/flat", "modules as a tree, or as a flat list by time", LAYERS),
     Key("filter", "slash", "/", "filter", "show only names and types with these letters", LAYERS),
@@ -75,6 +112,6 @@ def bindings(where: str) -> list[BindingType]:
     for key in KEYS:
         if key.where == where:
             for one in key.keys.split(","):
-                action = f"{key.id}({one})" if key.id == "panel" else key.id
+                action = ("app." if key.app else "") + (f"panel('{one}')" if key.id == "panel" else key.id)
                 found.append(Binding(one, action, key.help, show=False, id=f"{key.id}.{one}", priority=one == "ctrl+c"))
     return found

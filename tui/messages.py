@@ -24,3 +24,11 @@ class Looked(Message):
     def __init__(self, layer: str | None) -> None:
         super().__init__()
         self.layer = layer
+
+
+class Chosen(Message):
+    """A job of the list is to be watched. target: a PID of it."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__()
+        self.target = target

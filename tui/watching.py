@@ -30,3 +30,30 @@ class Watching(Protocol):
 
     def set_budget(self, share: float) -> None:
         """Let the probe cost at most `share` (0..1) of step time."""
+
+
+class Choice(NamedTuple):
+    """A job in the list. rows: one for each rank, below the list's heading; why: what stands against attaching."""
+
+    target: str
+    title: str
+    rows: tuple[str, ...]
+    why: str | None
+
+
+class Choices(NamedTuple):
+    """The jobs of this machine. remark: what could not be looked into."""
+
+    heading: str
+    jobs: tuple[Choice, ...]
+    remark: str | None
+
+
+class Desk(Protocol):
+    """Where jobs are found and opened."""
+
+    async def jobs(self) -> Choices:
+        """Those of this machine now."""
+
+    async def open(self, target: str) -> Watching:
+        """One of them, ready to be watched. Raises `TorchtopError`."""

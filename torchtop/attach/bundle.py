@@ -21,6 +21,7 @@ MODULES = (
     "watch.mark",
     "watch.device",
     "watch.module_table",
+    "watch.call_site",
     "watch.forward",
     "watch.budget",
     "watch.loader",

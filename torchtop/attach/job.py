@@ -44,8 +44,11 @@ class LocalJob(NamedTuple):
     """The rank that was asked for, where it was one."""
 
 
-def find(target: str) -> LocalJob:
-    """Resolve TARGET. Raises `NoTarget`, `UsageError` (not unique) or `AttachError` (may not be looked at)."""
+def find(target: str, rank: int | None = None) -> LocalJob:
+    """Resolve TARGET; rank: only this one of its ranks, as PID:RANK says it, too.
+
+    Raises `NoTarget`, `UsageError` (not unique) or `AttachError` (may not be looked at).
+    """
     if not target:
         raise UsageError("TARGET is empty: give a PID, PID:RANK or a part of the command line")
     text, _, wanted = target.partition(":") if target.partition(":")[0].isdigit() else (target, "", "")
@@ -53,11 +56,13 @@ def find(target: str) -> LocalJob:
         check_settled(int(text))
     job, family = _settled(text)
     refuse(*(disabled(rank.process.pid, rank.process.environment) for rank in family.ranks))
+    wanted = wanted if rank is None else str(rank)
     if wanted:
         chosen = tuple(rank for rank in job.ranks if str(rank.rank) == wanted)
         if not chosen:
             known = ", ".join(str(rank.rank) for rank in job.ranks if rank.rank is not None) or "none that it names"
-            raise UsageError(f"the job of process {text} has no rank {wanted} on this machine; its ranks: {known}")
+            whose = f"the job of process {text}" if text.isdigit() else f"the job {text!r}"
+            raise UsageError(f"{whose} has no rank {wanted} on this machine; its ranks: {known}")
         job = job._replace(ranks=chosen, only=chosen[0].rank)
     return job
 

@@ -18,10 +18,13 @@ from torchtop.attach import proc
 from torchtop.attach.job import LocalJob, find
 from torchtop.demo import DEMOS, Demo
 from torchtop.errors import NoTarget, TorchtopError, UsageError
-from torchtop.export import JsonWriter
+from torchtop.json_writer import JsonWriter
+from torchtop.live import LiveJob, live_options, need_terminal
+from torchtop.live import show as show_live
 from torchtop.session import Options, nothing_measured, watch
 from torchtop.snapshot import Snapshot
 
+_WATCHED_S = 10.0  # s that are watched for the printed page, unless told
 _START_S = 60.0  # s until PyTorch is loaded, and again until the first step: a cold disk needs most of it
 _SETTLED_S = 1.0  # s without a new library or rank: the imports are over
 _POLL_S = 0.05
@@ -32,8 +35,11 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _RANKS = {"two-ranks": 2}
 
 
-def show(name: str | None, list_: bool, headless: bool, duration_s: float) -> int:
-    """Run the demo `name`, the first one if None, and print its snapshot; the exit code. Raises `TorchtopError`."""
+def show(name: str | None, list_: bool, headless: bool, duration_s: float | None) -> int:
+    """Run the demo `name`, the first one if None, and show it; the exit code. Raises `TorchtopError`.
+
+    On the screen, until its user leaves. Printed instead where there is no terminal, and where a time was given.
+    """
     if list_:
         width = max(len(demo.name) for demo in DEMOS)
         for demo in DEMOS:
@@ -42,12 +48,17 @@ def show(name: str | None, list_: bool, headless: bool, duration_s: float) -> in
     demo = choose(name)
     if importlib.util.find_spec("torch") is None:
         raise UsageError('the demos need PyTorch: run `make demo`, or pip install "torchtop[demo]"')
+    on_screen = not headless and duration_s is None and _has_terminal()
+    duration_s = duration_s or _WATCHED_S
     sink: JsonWriter | TextWriter = JsonWriter(None, lines=False) if headless else TextWriter()
     _say(f"starting {demo.name}: {demo.summary}")
     with started(demo) as (process, errors):
         job = wait_for_job(demo, process, errors)
         pids = ", ".join(str(rank.pid) for rank in job.ranks)
         _say(f"attaching to {pids}")
+        if on_screen:
+            options = live_options(None, no_probe=False)
+            return show_live(LiveJob(job, options), options, read_only=False)
         options = Options(duration_s=None, every_s=_LOOK_S, horizon_s=duration_s)
         outcome = watch(job, options, FromFirstStep(sink, duration_s).take)
     sink.finish()
@@ -57,6 +68,14 @@ def show(name: str | None, list_: bool, headless: bool, duration_s: float) -> in
     if problem is not None:
         raise problem
     return 0
+
+
+def _has_terminal() -> bool:
+    try:
+        need_terminal("torchtop demo --headless")
+    except UsageError:
+        return False
+    return True
 
 
 class FromFirstStep:

@@ -17,6 +17,7 @@ _ROWS = 500  # modules in one message: writing it takes about a millisecond, in 
 _PAUSE_S = 0.0005  # s for which the GIL is given away between pieces of work
 _FACTS_S = 2.0  # s between two looks at settings that may change
 _SHAPES = 5_000  # modules whose output shape goes into one message
+_NAME = 1_000  # characters of a function or file: the end says most
 
 
 class Teller:
@@ -26,6 +27,9 @@ class Teller:
         self._send = send
         self._modules = {}
         self._described = 0
+        self._sites = []
+        self._rows_told = 0
+        self._calls_told = 0
         self._facts = {}
         self._facts_due = 0.0
         self._model = {}
@@ -49,6 +53,7 @@ class Teller:
     def known(self):
         """(kind, body) of all that a client who comes later has missed and needs."""
         messages = [(wire.MODULES, part) for body in self._modules.values() for part in _in_parts(body)]
+        messages += [(wire.SITES, body) for body in self._sites]
         if self._facts:
             messages.append((wire.FACTS, {"facts": self._facts}))
         if self._memory:
@@ -70,6 +75,8 @@ class Teller:
         for marks in closed:
             self._tell_modules(watch, marks)
             self._tell_marks(watch, marks)
+        if closed:
+            self._tell_sites(watch.sites)
         if watch.timeline is not None:
             self._tell_device_times(watch.timeline)
         loss = watch.loss.read()
@@ -144,6 +151,21 @@ class Teller:
                 self._send(wire.MODULES, part)
                 time.sleep(_PAUSE_S)
 
+    def _tell_sites(self, sites):
+        calls = sites.called[self._calls_told :]
+        rows = sites.rows[self._rows_told :]  # after the calls: then what they point at is among them
+        for at in range(0, max(len(calls), len(rows)), _ROWS):
+            frames = [
+                [caller, _name(function), _name(file), line] for caller, function, file, line in rows[at : at + _ROWS]
+            ]
+            first = self._rows_told + min(at, len(rows))
+            body = {"first": first, "frames": frames, "calls": calls[at : at + _ROWS]}
+            self._sites.append(body)
+            self._send(wire.SITES, body)
+            time.sleep(_PAUSE_S)
+        self._calls_told += len(calls)
+        self._rows_told += len(rows)
+
     def _tell_facts(self, watch):
         known = facts.process_facts(watch.torch)
         if watch.loader is not None:
@@ -191,6 +213,12 @@ def _in_parts(body):
     """A `modules` body as several of at most `_ROWS` rows each."""
     rows = body["rows"]
     return [dict(body, rows=rows[at : at + _ROWS]) for at in range(0, max(len(rows), 1), _ROWS)]
+
+
+def _name(text):
+    """What JSON can carry of it: file names need not be UTF-8."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= _NAME else "..." + text[-_NAME:]
 
 
 def _finite(value):

@@ -21,6 +21,8 @@ VERSION = 1
 LINE_LIMIT = 1 << 20  # bytes of one message of the probe
 REQUEST_LIMIT = 1 << 14  # bytes of one message of the monitor: parsing holds the target's GIL
 MODULE_LIMIT = 50_000  # modules of one process that are told apart
+SITE_LIMIT = 10_000  # lines of one process that modules were called from, or their callers were
+SITE_FRAMES = 6  # frames of one call site
 CLIENTS = 4  # served at once by one agent
 PING_S = 0.5  # s between pings of the monitor
 SILENCE_S = 3.0  # s without a ping after which a client is gone
@@ -29,10 +31,11 @@ SOCKET = "{pid}-{secret}.sock"  # mode 0600; pid as the target itself sees it
 TOKEN = 16  # hex digits in each half of the secret
 
 # probe -> monitor
-HELLO, FACTS, MODULES, STEP, LAYERS, MEMORY, HEALTH, BYE = (
+HELLO, FACTS, MODULES, SITES, STEP, LAYERS, MEMORY, HEALTH, BYE = (
     "hello",
     "facts",
     "modules",
+    "sites",
     "step",
     "layers",
     "memory",

@@ -14,7 +14,7 @@ from textual.screen import Screen
 from torchtop.snapshot import Snapshot
 from torchtop.tui.arrange import SMALLEST, Need, share_out
 from torchtop.tui.drawing import Pen
-from torchtop.tui.keys import EVERYWHERE, LAYERS, bindings, table
+from torchtop.tui.keys import EVERYWHERE, LAYERS, WATCHING, bindings, table
 from torchtop.tui.lines import job_line, key_line, state_line
 from torchtop.tui.panels.advice import AdvicePanel
 from torchtop.tui.panels.base import Lines, Panel
@@ -32,7 +32,7 @@ from torchtop.tui.view import View
 class WatchScreen(Screen[None]):
     """Draws the newest snapshot. What is done with it (stop, look closer) is the app's."""
 
-    BINDINGS = bindings(EVERYWHERE)
+    BINDINGS = bindings(WATCHING)
 
     def __init__(self, pen: Pen, read_only: bool) -> None:
         super().__init__()
@@ -44,8 +44,7 @@ class WatchScreen(Screen[None]):
         self.pid: int | None = None
         self.paused = False
         self.zoomed: Panel | None = None
-        self.extra: tuple[str, ...] = ()
-        """Words of the app for the state line: recording, written."""
+        self._said: tuple[str, ...] = ()
         self.layer_table = LayersPanel(pen)
         self.left: tuple[Panel, ...] = (StepsPanel(pen), self.layer_table)
         self.right: tuple[Panel, ...] = (
@@ -84,6 +83,12 @@ class WatchScreen(Screen[None]):
             return
         self._show(snapshot)
 
+    def tell(self, words: tuple[str, ...]) -> None:
+        """What the app has to say: that it records, what a key did, why the watch is over."""
+        self._said = words
+        if self.is_attached:
+            self._frame()
+
     @property
     def drawn(self) -> Snapshot | None:
         """The snapshot on screen."""
@@ -93,11 +98,6 @@ class WatchScreen(Screen[None]):
         """Everything again, from what is on screen."""
         if self._drawn is not None:
             self._show(self._drawn)
-
-    def repaint(self) -> None:
-        """The same in the colours of now."""
-        for lines in self.query(Lines):
-            lines.repaint()
 
     def _show(self, snapshot: Snapshot) -> None:
         self._drawn = snapshot
@@ -116,7 +116,9 @@ class WatchScreen(Screen[None]):
         snapshot = self._drawn
         focused = self.focused
         keys = table(LAYERS, self._read_only) if focused is self.layer_table else ()
-        self.query_one("#bottom", Lines).put([key_line((*keys, *table(EVERYWHERE, self._read_only)), width)])
+        self.query_one("#bottom", Lines).put(
+            [key_line((*keys, *table(WATCHING, self._read_only), *table(EVERYWHERE, self._read_only)), width)]
+        )
         if small:
             needs = f"torchtop needs {columns}x{rows}, this is {width}x{height}"
             now = f"step {duration(snapshot.steps.median_s)}" if snapshot is not None else ""
@@ -127,7 +129,7 @@ class WatchScreen(Screen[None]):
 
     def _flags(self) -> tuple[str, ...]:
         found = ("paused",) if self.paused else ()
-        return found + (("read-only",) if self._read_only else ()) + self.extra
+        return found + (("read-only",) if self._read_only else ()) + self._said
 
     def _view(self, snapshot: Snapshot) -> View:
         return View(snapshot, self.size.width, self.size.height, self.zoomed is not None, self.pid)
@@ -154,10 +156,6 @@ class WatchScreen(Screen[None]):
         self._frame()
 
     # Keys
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        known = {key.id for key in table(EVERYWHERE, False)}
-        return action not in known or action in {key.id for key in table(EVERYWHERE, self._read_only)}
 
     def action_panel(self, key: str) -> None:
         panel = next(panel for panel in self.panels if panel.KEY == key)

@@ -7,6 +7,7 @@ the input when backward leaves the module. Node hooks die with the graph.
 
 from __future__ import annotations
 
+import sys
 import time
 from _thread import get_ident
 from collections import UserDict
@@ -71,8 +72,8 @@ def node_hook(marks, kind, index):
     return note
 
 
-def make_hooks(torch, marks, table):
-    """(pre hook, post hook) for `Module.__call__` of every module, writing to `marks`.
+def make_hooks(torch, marks, table, sites):
+    """(pre hook, post hook) for `Module.__call__` of every module, writing to `marks`, and to `sites` at first sight.
 
     An exception of ours is counted and swallowed; one that belongs to the program (KeyboardInterrupt) is not.
     """
@@ -94,8 +95,10 @@ def make_hooks(torch, marks, table):
             index = index_of.get(id(module))
             if index is None:
                 index = table.add(module)
-            if index is None:
-                return
+                if index is None:
+                    return
+                if graph_task() == -1:
+                    sites.note(index, sys._getframe(1))
             if graph_task() != -1:
                 marks.note(RECOMPUTE_BEGIN, None, index)
                 return

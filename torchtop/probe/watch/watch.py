@@ -9,6 +9,7 @@ import weakref
 from ..wire import IDLE, OPTIMIZER_BEGIN, OPTIMIZER_END
 from . import compiled, facts
 from .backward import patch_backward, patch_scaler, patch_tags
+from .call_site import CallSites
 from .compiled import patch_compiled
 from .device import cuda_timeline
 from .forward import make_hooks
@@ -37,6 +38,7 @@ class Watch:
         self.memory = None
         self.budget = budget
         self.table = ModuleTable()
+        self.sites = CallSites(torch)
         self.roots = {}
         self.loss = LossCell(torch)
         self.timeline = cuda_timeline(torch)
@@ -184,7 +186,7 @@ class Watch:
             marks.shapes, marks.storages = {}, set()
         marks._timeline = self.timeline
         modules = sys.modules["torch.nn.modules.module"]
-        before, after = make_hooks(self.torch, marks, self.table)
+        before, after = make_hooks(self.torch, marks, self.table, self.sites)
         self._forward_hooks = [
             Hook(modules._global_forward_pre_hooks, before, "forward pre hook"),
             Hook(modules._global_forward_hooks, after, "forward hook"),
