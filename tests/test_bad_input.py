@@ -142,7 +142,7 @@ class Row(NamedTuple):
 ROWS = {
     "stopped": Row(4, "it is stopped", "kill -CONT {pid}", stopped),
     "already traced": Row(4, "is already traced by process", "kill ", lambda target: beside(TRACER, str(target.pid))),
-    "another user's": Row(4, "belongs to another user", "sudo $(command -v torchtop) export {pid}", through=AS_NOBODY),
+    "another user's": Row(4, "belongs to another user", "sudo $(command -v torchtop) attach {pid}", through=AS_NOBODY),
     "another user on the socket": Row(4, "served by another user", "", served_by_another_user),
     "full disk, lines": Row(
         2, "No space left on device", "", options=("--format", "jsonl", "--every", "200ms", "-o", "/dev/full")

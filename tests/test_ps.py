@@ -151,7 +151,7 @@ def test_another_users_job_is_not_hidden(start: Start) -> None:
     (rank,) = job_of(process.pid, AS_NOBODY)["ranks"]
     assert not rank["attachable"]
     assert "belongs to another user (root, uid 0)" in rank["why"]
-    assert rank["fix"] == f"sudo $(command -v torchtop) export {process.pid}"
+    assert rank["fix"] == f"sudo $(command -v torchtop) attach {process.pid}"
     assert rank["cwd"] is None
     listed = torchtop("ps", through=AS_NOBODY)
     assert str(plain.pid) not in listed.stdout.split()

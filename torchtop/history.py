@@ -58,7 +58,7 @@ def _layer(window: RankWindow, name: str) -> LayerHistory | None:
     indices = called_modules(window).get(name)
     if indices is None:
         return None
-    found = [[step.modules[index] for index in indices if index in step.modules] for step in window.armed]
+    found = [[times for index in indices if (times := step.modules.get(index))] for step in window.armed]
     if window.on_cuda:
         found = [[] for _ in found]  # when the host queued its kernels is not how long a layer took
     return LayerHistory(

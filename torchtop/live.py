@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from torchtop.session import Options, Session
 from torchtop.snapshot import Snapshot
 from torchtop.tui.watching import Choice, Choices, Ending
 
+_GARBAGE = 20_000  # objects between two rounds of the collector of cycles: an armed step of a large model makes so many
 HORIZON_S = 60.0  # s that the numbers on screen look back
 
 
@@ -89,6 +91,9 @@ def show(job: LiveJob | None, options: Options, read_only: bool) -> int:
     """Run the screen until its user leaves it or a signal comes; the exit code. Raises `TorchtopError`."""
     from torchtop.tui.app import TorchtopApp
 
+    # What was imported stays: a collector of cycles that looks at all of it again and again stops the screen each time.
+    gc.freeze()
+    gc.set_threshold(_GARBAGE)
     app = TorchtopApp(job, None if job is not None else LocalDesk(options), read_only, options.budget)
     received: list[int] = []
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
 from operator import attrgetter
 
 _NAN = float("nan")
@@ -33,7 +34,7 @@ class ModuleTimes:
 
 
 # Column -> what stands in it for a module that was not called: nothing at all, or no time.
-ABSENT = {
+COLUMNS = {
     "calls": 0.0,
     "forward_s": 0.0,
     "self_forward_s": 0.0,
@@ -42,11 +43,14 @@ ABSENT = {
     "self_backward_s": _NAN,
     "recompute_s": _NAN,
 }
-_values = attrgetter(*ABSENT)
+_values = attrgetter(*COLUMNS)
 
 
 class PackedTimes(Mapping[int, ModuleTimes]):
-    """The times of the modules of one step, by index and in the order of indices. NaN in a column is None outside."""
+    """The times of the modules of one step, by index and in the order of indices.
+
+    NaN in a column is None outside; a column of nothing else is not kept.
+    """
 
     __slots__ = ("columns", "indices")
 
@@ -55,7 +59,8 @@ class PackedTimes(Mapping[int, ModuleTimes]):
         rows = [_values(times[index]) for index in self.indices]
         self.columns = {
             name: array("d", [_NAN if value is None else value for value in column])
-            for name, column in zip(ABSENT, zip(*rows, strict=True) if rows else [()] * len(ABSENT), strict=True)
+            for name, column in zip(COLUMNS, zip(*rows, strict=True), strict=bool(rows))
+            if any(value is not None for value in column)
         }
 
     def __getitem__(self, index: int) -> ModuleTimes:
@@ -64,8 +69,8 @@ class PackedTimes(Mapping[int, ModuleTimes]):
             raise KeyError(index)
         found = ModuleTimes()
         for name in ModuleTimes.__slots__:
-            value = self.columns[name][at]
-            setattr(found, name, None if value != value else value)
+            column = self.columns.get(name)
+            setattr(found, name, None if column is None or isnan(column[at]) else column[at])
         found.calls = int(found.calls)
         return found
 
@@ -75,10 +80,17 @@ class PackedTimes(Mapping[int, ModuleTimes]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def column(self, name: str, indices: array[int]) -> array[float]:
-        """One number of each of the modules `indices`, which are all of this step's and maybe more, in order."""
-        own = self.columns[name]
-        if indices == self.indices:
-            return own
-        known = dict(zip(self.indices, own, strict=True))
-        return array("d", [known.get(index, ABSENT[name]) for index in indices])
+    def columns_of(self, indices: array[int]) -> dict[str, Sequence[float]]:
+        """The columns for the modules `indices`, which are all of this step's and maybe more, in order."""
+        found: dict[str, Sequence[float]] = {}
+        places: list[int] | None = None
+        if indices != self.indices:
+            place = {index: at for at, index in enumerate(self.indices)}
+            places = [place.get(index, len(place)) for index in indices]
+        for name, absent in COLUMNS.items():
+            own = self.columns.get(name)
+            if own is None:
+                found[name] = [absent] * len(indices)
+            else:
+                found[name] = own if places is None else [*map([*own, absent].__getitem__, places)]
+        return found

@@ -13,7 +13,7 @@ _WRAPPERS = frozenset(
 _WRAPPED_AS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 
 
-class Module(Struct, frozen=True):
+class Module(Struct, frozen=True, gc=False):
     """One module as the probe described it."""
 
     index: int

@@ -88,7 +88,7 @@ class ProbeMessage(Struct, frozen=True):
 
     t: Annotated[float, Meta(description="s, monotonic, when the monitor read it")]
     rank_pid: Annotated[int, Meta(description="pid of the target as the monitor sees it")]
-    type: Annotated[str, Meta(description="facts, modules, step, layers, memory, health or bye")]
+    type: Annotated[str, Meta(description="facts, modules, sites, step, layers, memory, health or bye")]
     body: Annotated[dict[str, Any], Meta(description="the message; shapes in wire.py")]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
@@ -33,7 +33,7 @@ from torchtop.snapshot import (
     Stack,
     Steps,
 )
-from torchtop.step_statistics import phases, phases_of_compiled, statistics
+from torchtop.step_statistics import StepStatistics, phases, phases_of_compiled, statistics
 from torchtop.window import RankWindow, Window
 
 _HOST_ONLY = "the device's time between the phases is not put together yet: host_phases_s has the host's"
@@ -66,7 +66,8 @@ class Context(NamedTuple):
 
 def snapshot(window: Window, context: Context, taken: str, window_s: float, lens: Lens | None = None) -> Snapshot:
     """Describe the window. taken: RFC 3339 wall time; window_s: s that it spans; lens: what a screen looks at."""
-    by_rank = [_distribution(window.ranks[info.pid], info) for info in _current(context.ranks)]
+    counted = {pid: statistics(rank.steps, rank.batch) for pid, rank in window.ranks.items()}
+    by_rank = [_distribution(window.ranks[info.pid], info, counted[info.pid]) for info in _current(context.ranks)]
     slowest = _slowest(by_rank)
     slow = window.ranks[slowest.pid] if slowest is not None else None
     looked_at = slow if lens is None or lens.pid is None else window.ranks.get(lens.pid)
@@ -87,8 +88,8 @@ def snapshot(window: Window, context: Context, taken: str, window_s: float, lens
             ranks=tuple(_rank(window.ranks[info.pid], info) for info in context.ranks),
             ranks_left_out=0,
         ),
-        steps=_steps(window, by_rank, slow),
-        layers=tuple(layer for rows, _ in found for layer in rows),
+        steps=_steps(window, counted, by_rank, slow),
+        layers=found[0][0] if len(found) == 1 else tuple(layer for rows, _ in found for layer in rows),
         layers_left_out=sum(left for _, left in found) + _not_looked_at(window, context, shown),
         memory=_memory(window, slow),
         stacks=tuple(stacks[:_STACKS]),
@@ -118,8 +119,7 @@ def _slowest(by_rank: Sequence[Distribution]) -> Distribution | None:
     return max(by_rank, key=lambda rank: rank.mean_s or 0.0, default=None)
 
 
-def _distribution(window: RankWindow, info: RankInfo) -> Distribution:
-    steps = statistics(list(window.steps), window.batch)
+def _distribution(window: RankWindow, info: RankInfo, steps: StepStatistics) -> Distribution:
     found, step_s, _ = _phases(window, False)
     if window.on_cuda:
         found = None
@@ -143,8 +143,10 @@ def _phases(window: RankWindow, communicates: bool) -> tuple[Phases | None, floa
     return phases(list(window.armed), communicates)
 
 
-def _steps(window: Window, by_rank: Sequence[Distribution], slow: RankWindow | None) -> Steps:
-    slow_steps = statistics(list(slow.steps), slow.batch) if slow is not None else None
+def _steps(
+    window: Window, counted: Mapping[int, StepStatistics], by_rank: Sequence[Distribution], slow: RankWindow | None
+) -> Steps:
+    slow_steps = counted[slow.pid] if slow is not None else None
     communicates = len(window.ranks) > 1 or bool(slow is not None and slow.facts.get("distributed"))
     found, step_s, reasons = _phases(slow, communicates) if slow is not None else (None, None, {})
     on_host = None
@@ -152,8 +154,7 @@ def _steps(window: Window, by_rank: Sequence[Distribution], slow: RankWindow | N
         on_host, found = found, None
         reasons = dict.fromkeys(Phases.__struct_fields__, _HOST_ONLY)
     rates = [rank.samples_per_s for rank in by_rank if rank.samples_per_s is not None]
-    tokens = [statistics(list(rank.steps), rank.batch).tokens_per_s for rank in window.ranks.values()]
-    known_tokens = [rate for rate in tokens if rate is not None]
+    known_tokens = [rank.tokens_per_s for rank in counted.values() if rank.tokens_per_s is not None]
     return Steps(
         count=slow_steps.count + slow.older if slow_steps and slow is not None else None,
         total=slow.total if slow is not None else None,

@@ -32,12 +32,14 @@ from torchtop.errors import AttachError, NothingMeasured, TorchtopError, Unavail
 from torchtop.lens import Lens
 from torchtop.probe import wire
 from torchtop.ranks import Ranks
+from torchtop.record import ProbeMessage
 from torchtop.report import Context, snapshot
 from torchtop.snapshot import CollectorHealth, MonitorHealth, Snapshot
 from torchtop.window import Window
 
 _ATTACH_S = 10.0  # s to wait for a safe point at least
 _PATIENCE_LIVE_S = 600.0  # s to wait for it where a screen says what is waited for, and any key ends the waiting
+_BREATH_S = 0.005  # s after a piece of work of 10 ms or more, in which keys are answered: 8 ranks send theirs at once
 _STACKS_S = 30.0  # s between two stack dumps: one costs about 60 ms of CPU
 
 
@@ -88,6 +90,7 @@ class Session:
         self._interrupted = False
         self._cpu_model: str | None = None
         self._emitting = anyio.CancelScope()
+        self._turn = anyio.Lock()
         self._tasks: TaskGroup
 
     async def run(self) -> Outcome:
@@ -145,7 +148,8 @@ class Session:
         """Let the probe cost at most `share` (0..1) of step time from now on."""
         self._options = self._options._replace(budget=share)
         for probe in self._ranks.probes.values():
-            probe.send(wire.BUDGET, share=share)
+            if not probe.ended:
+                probe.send(wire.BUDGET, share=share)
 
     # Beginning
 
@@ -208,7 +212,12 @@ class Session:
         try:
             await collector.open()
             async for sample in collector.samples():
-                self._window.take(sample)
+                if isinstance(sample, ProbeMessage) and sample.type == wire.LAYERS and "times" in sample.body:
+                    async with self._turn:
+                        self._window.take(sample)
+                        await anyio.sleep(_BREATH_S)
+                else:
+                    self._window.take(sample)
         except Unavailable as absent:
             self._off[collector.name] = str(absent)
         except TorchtopError as problem:
@@ -219,6 +228,7 @@ class Session:
             self._off[collector.name] = f"a bug in torchtop: {bug!r} at {Path(where.filename).name}:{where.lineno}"
             await collector.close()
         if isinstance(collector, ProbeCollector):
+            await collector.close()
             await self._ranks.probe_ended(collector)
 
     async def _until_done(self) -> None:
@@ -226,15 +236,15 @@ class Session:
         deadline = self._began + duration if duration is not None else None
         due = self._began + every if every is not None else None
         while not (self._interrupted or self._ranks.ended):
-            moments = [moment for moment in (deadline, due) if moment is not None]
+            moments = [moment for moment in (deadline, due, 0.0 if self._asked else None) if moment is not None]
             with anyio.move_on_after(max(min(moments) - time.monotonic(), 0.0) if moments else None):
                 await self._ranks.changed.wait()
                 self._ranks.changed = anyio.Event()
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 return
-            if self._asked and due is not None:
-                self._asked, due = False, now
+            if self._asked:
+                self._asked, due = False, due and now
             if due is not None and every is not None and now >= due and not self._interrupted:
                 more = True
                 # Whoever reads our output may take his time: not beyond a signal or the end of ours.
@@ -253,9 +263,10 @@ class Session:
         for pid in self._ranks.known:
             self._window.add(pid)
         taken = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        seen = snapshot(
-            self._window, self._context(), taken, min(now, self._until or now) - self._window.began, self._lens
-        )
+        window_s = min(now, self._until or now) - self._window.began
+        async with self._turn:
+            seen = snapshot(self._window, self._context(), taken, window_s, self._lens)
+            await anyio.sleep(_BREATH_S)
         self._steps = max(self._steps, seen.steps.count or 0)
         return await self._sink(seen)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import compress
 from statistics import fmean, median
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -12,6 +14,8 @@ from torchtop.probe import wire
 from torchtop.snapshot import Phases
 from torchtop.timeline import ArmedStep
 from torchtop.window import Batch, StepRow
+
+_T = TypeVar("_T")
 
 _USUAL = 0.5  # share of steps: a tag on more of them than this is how this loop works, not an exception
 _FAVOURED = (wire.IDLE, wire.SKIPPED, wire.COMPILED, wire.VALIDATION, wire.CHECKPOINT, wire.FIRST_OF_EPOCH)
@@ -32,7 +36,7 @@ class StepStatistics(Struct, frozen=True):
     reasons: dict[str, str] = {}
 
 
-def statistics(rows: Sequence[StepRow], batch: Batch) -> StepStatistics:
+def statistics(rows: Collection[StepRow], batch: Batch) -> StepStatistics:
     """Summarise complete steps. Armed ones count for throughput, not for times: they are not like the others.
 
     A screen asks every second and for every rank, of which each has up to 20,000 rows: so whole columns are taken.
@@ -108,7 +112,7 @@ def phases_of_compiled(
     rows: Sequence[StepRow], communicates: bool
 ) -> tuple[Phases | None, float | None, dict[str, str]]:
     """The same of a compiled model, which is never armed: what the resident hooks saw of every plain step."""
-    masks = _unusual(rows)
+    masks = _unusual(Counter(row.flags for row in rows))
     plain = [row for row in rows if not row.flags & masks]
     if not plain:
         return None, None, {}
@@ -147,12 +151,12 @@ def percentile(values: Sequence[float], share: float) -> float | None:
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None
 
 
-def _unusual(rows: Sequence[StepRow]) -> int:
-    """Flags that mark a minority of the steps; idle time is none, however often."""
+def _unusual(tags: Mapping[int, int]) -> int:
+    """Flags that mark a minority of the steps; idle time is none, however often. tags: flags -> steps that have them."""
     mask = wire.IDLE
     for flag in _FAVOURED:
-        tagged = sum(1 for row in rows if row.flags & flag)
-        if tagged <= _USUAL * len(rows):
+        tagged = sum(steps for tag, steps in tags.items() if tag & flag)
+        if tagged <= _USUAL * sum(tags.values()):
             mask |= flag
     return mask
 

@@ -8,7 +8,7 @@ stack means nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from torchtop.module_times import ModuleTimes, PackedTimes
@@ -63,11 +63,9 @@ def account(
     times, codes: its marks in the order in which they were written; span: (begin, end) of the step; loss_s: CPU
     seconds of the training thread between the root forward and backward, which belong to forward.
     """
-    # Both marks of a wait are written at its end, so writing order is not time order. The sort is stable.
-    order = sorted(range(len(times)), key=times.__getitem__)
-    marks = [(times[i], *wire.unmark(codes[i])) for i in order]
+    marks = _Marks(times, codes)
     modules: dict[int, ModuleTimes] = {}
-    phases = _phases([m for m in marks if m[3] == 0], span)
+    phases = _phases(marks, span)
     _forward(marks, cost, modules)
     _backward(marks, cost, modules, tree)
     if phases["forward"] is not None:
@@ -79,7 +77,29 @@ def account(
     return ArmedStep(span[1], step_s, {**phases, "other": max(step_s - known, 0.0)}, PackedTimes(modules))
 
 
-_Mark = tuple[float, int, int, int]
+class _Marks:
+    """The marks of a step in order of time, in columns: as rows they are so many objects that the collector of cycles
+    begins its longest round, which stops a screen for dozens of ms.
+    """
+
+    def __init__(self, times: Sequence[float], codes: Sequence[int]) -> None:
+        # Both marks of a wait are written at its end, so writing order is not time order. The sort is stable.
+        order = sorted(range(len(times)), key=times.__getitem__)
+        self._times = [times[i] for i in order]
+        self._kinds: list[int] = []
+        self._indices: list[int] = []
+        self._threads: list[int] = []
+        for i in order:
+            kind, index, thread = wire.unmark(codes[i])
+            self._kinds.append(kind)
+            self._indices.append(index)
+            self._threads.append(thread)
+
+    def __iter__(self) -> Iterator[tuple[float, int, int, int]]:
+        """(time, kind, module, thread) of each."""
+        return zip(self._times, self._kinds, self._indices, self._threads, strict=True)
+
+
 _OPENS = {
     wire.DATA_BEGIN: "data",
     wire.BACKWARD_BEGIN: "backward",
@@ -106,7 +126,7 @@ _OF_BACKWARD = frozenset(
 )
 
 
-def _phases(marks: Sequence[_Mark], span: tuple[float, float]) -> dict[str, float | None]:
+def _phases(marks: _Marks, span: tuple[float, float]) -> dict[str, float | None]:
     """Time in each phase on the training thread; where they nest (LBFGS), the innermost counts. None: never seen.
 
     In a closure of the optimizer, what lies between the root's forward and backward is the loss: forward, too.
@@ -117,7 +137,9 @@ def _phases(marks: Sequence[_Mark], span: tuple[float, float]) -> dict[str, floa
     depth = 0
     last = span[0]
     loss_follows = False
-    for t, kind, _index, _thread in marks:
+    for t, kind, _index, thread in marks:
+        if thread:
+            continue
         if not span[0] <= t <= span[1]:
             t = min(max(t, span[0]), span[1])
         if inside or depth:
@@ -143,12 +165,12 @@ def _phases(marks: Sequence[_Mark], span: tuple[float, float]) -> dict[str, floa
     return total
 
 
-def _ends_first(marks: Sequence[_Mark], begin: int, end: int) -> bool:
+def _ends_first(marks: _Marks, begin: int, end: int) -> bool:
     """Whether what `begin` and `end` enclose was under way when the step began."""
-    return next((kind for _, kind, _, _ in marks if kind in (begin, end)), begin) == end
+    return next((kind for _, kind, _, thread in marks if not thread and kind in (begin, end)), begin) == end
 
 
-def _forward(marks: Sequence[_Mark], cost: Cost, modules: dict[int, ModuleTimes]) -> None:
+def _forward(marks: _Marks, cost: Cost, modules: dict[int, ModuleTimes]) -> None:
     """Inclusive and own forward time by the nesting of calls, recomputation beside it."""
     stack: list[list[float]] = []  # [index, begin, children's time, nested calls]
     again: list[list[float]] = []
@@ -188,7 +210,7 @@ def _forward(marks: Sequence[_Mark], cost: Cost, modules: dict[int, ModuleTimes]
             again.clear()  # non-reentrant checkpointing stops early: half of the ends never come
 
 
-def _backward(marks: Sequence[_Mark], cost: Cost, modules: dict[int, ModuleTimes], tree: ModuleTree) -> None:
+def _backward(marks: _Marks, cost: Cost, modules: dict[int, ModuleTimes], tree: ModuleTree) -> None:
     """Own backward time by the rule at the top of this file; inclusive time by the module tree."""
     stack: list[int] = []
     own: dict[int, float] = {}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torchtop.call_sites import CallSites
+from torchtop.kept import Kept
 from torchtop.modules import ModuleTree
 from torchtop.probe import wire
 from torchtop.record import (
@@ -20,6 +21,7 @@ from torchtop.record import (
     Sample,
     StackSample,
 )
+from torchtop.snapshot import Layer
 from torchtop.timeline import ArmedStep, Cost, account
 
 _STEPS = 20_000  # rows per rank: 6 MB, and 20 ms for each look at them; of older ones only the number is kept
@@ -74,7 +76,20 @@ class RankWindow:
         self.health: dict[str, Any] = {}
         self.bye: dict[str, Any] | None = None
         self.processes: deque[ProcessSample] = deque(maxlen=_READINGS)
+        self.revision = 0  # of all that its layers are made from
+        self.layer_rows: Kept[tuple[tuple[Layer, ...], int]] = Kept()
+        self.layer_names: Kept[Mapping[str, Sequence[int]]] = Kept()
         self._parts: dict[int, tuple[array[float], array[int]]] = {}
+        self._earlier = (float("-inf"), 0)  # end and number of the steps that a probe before this one told of
+
+    def follow(self, before: RankWindow) -> None:
+        """Take over what does not depend on who tells it from a probe that is gone: readings, and its steps.
+
+        Those between the two were not seen and are not counted. Modules are numbered anew.
+        """
+        self.processes = before.processes
+        self.steps, self.older, self.total = before.steps, before.older, before.total
+        self._earlier = (self.steps[-1].t_end if self.steps else float("-inf"), self.total)
 
     @property
     def on_cuda(self) -> bool:
@@ -84,12 +99,17 @@ class RankWindow:
     def take(self, message: ProbeMessage) -> None:
         """Take in one message of the probe; unknown types are left alone."""
         body = message.body
+        if message.type in (wire.MODULES, wire.SITES, wire.FACTS):
+            self.revision += 1
         if message.type == wire.STEP:
             if body.get("reset"):
+                self.revision += 1
                 # What was counted so far were no steps: an optimizer came, or one that steps more rarely.
-                self.steps.clear()
+                end, self.total = self._earlier
+                while self.steps and self.steps[-1].t_end > end:
+                    self.steps.pop()
+                self.older = self.older if self.steps else 0
                 self.armed.clear()
-                self.older = self.total = 0
             self.total += len(body["rows"])
             self.older += max(len(self.steps) + len(body["rows"]) - _STEPS, 0)
             self.steps.extend(StepRow(*row) for row in body["rows"])
@@ -105,7 +125,8 @@ class RankWindow:
             self.memory = body
         elif message.type == wire.HEALTH:
             self.health = body
-            if body.get("compiled"):
+            if body.get("compiled") and self.armed:
+                self.revision += 1
                 self.armed.clear()  # of the time before: it is not armed any more, and what was eager is so no longer
         elif message.type == wire.HELLO:
             self.hello = body
@@ -132,6 +153,7 @@ class RankWindow:
         forward_s, backward_s, outside_s = body["cost_s"]
         cost = Cost(forward_s, backward_s, outside_s, body["calls"], body["taps"])
         span = (body["t0"], body["t1"])
+        self.revision += 1
         self.armed.append(account(times, codes, span, body["loss_s"], cost, self.tree))
 
     def forget_before(self, t: float) -> None:
@@ -140,6 +162,7 @@ class RankWindow:
         while self.steps and self.steps[0].t_end < t:
             self.steps.popleft()
         while len(self.armed) > 1 and self.armed[0].t_end < t:
+            self.revision += 1
             self.armed.popleft()
         _forget(self.processes, t)
 
@@ -183,9 +206,9 @@ class Window:
         return [self.devices[key] for key in sorted(self.devices, key=lambda key: (key[0], key[1] is not None, key[1]))]
 
     def replace(self, rank_pid: int) -> None:
-        """Forget what the probe of a rank told: another one takes its place, and counts modules anew."""
+        """Another probe takes the place of the one in a rank."""
         fresh = RankWindow(rank_pid)
-        fresh.processes = self.ranks[rank_pid].processes
+        fresh.follow(self.ranks[rank_pid])
         self.ranks[rank_pid] = fresh
 
     def forget_before(self, t: float) -> None:

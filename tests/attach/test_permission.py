@@ -45,9 +45,9 @@ def test_place(
         (None, False, True, None),
         ("0", False, True, None),
         ("1", True, True, None),
-        ("1", False, False, "sudo $(command -v torchtop) export PID"),
+        ("1", False, False, "sudo $(command -v torchtop) attach PID"),
         ("2", True, True, None),
-        ("2", False, False, "sudo $(command -v torchtop) export PID"),
+        ("2", False, False, "sudo $(command -v torchtop) attach PID"),
         ("3", True, False, "torchtop run -- CMD..."),
     ],
 )

@@ -46,7 +46,15 @@ def main() -> None:
     parser.add_argument("--stop", metavar="FILE", help="end well once it exists")
     parser.add_argument("--steps", type=int, default=10**9)
     parser.add_argument("--worker", action="store_true", help="keep a DataLoader worker beside it")
-    parser.add_argument("--busy", action="store_true", help="one call into C without end, after the first step")
+    parser.add_argument(
+        "--busy",
+        type=int,
+        nargs="?",
+        const=10**15,
+        metavar="N",
+        help="one call into C, after the first step: without end, or 12 ns N times",
+    )
+    parser.add_argument("--exit-code", type=int, default=0)
     args = parser.parse_args()
 
     torch.set_num_threads(1)
@@ -57,12 +65,13 @@ def main() -> None:
     batches = iter(DataLoader(range(10**6), num_workers=1)) if args.worker else None  # type: ignore[arg-type]
     announce(args.ready)
     if args.busy:
-        sum(range(10**15))
+        sum(range(args.busy))
     while truth.steps < args.steps and not (args.stop and os.path.exists(args.stop)):
         wrong += step.run() != first
         truth.step(BATCH, wrong=wrong)
     del batches
     truth.finish(wrong=wrong)
+    raise SystemExit(args.exit_code)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ _INFO = struct.Struct("=QQ11Ii")  # struct pidfd_info: mask, cgroupid, 11 ids, e
 _SIZE = 72  # PIDFD_INFO_SIZE_VER1 is 72 bytes: what the kernel fills in beyond the exit code is not read
 _GET_INFO = 0xC000FF0B | _SIZE << 16  # _IOWR(0xFF, 11, struct pidfd_info)
 _EXIT = 1 << 3  # PIDFD_INFO_EXIT
-_EXIT_CODE = 52  # field of /proc/PID/stat, counted from 1; zero for readers who may not trace the process
+_EXIT_CODE = 52  # field of /proc/PID/stat, counted from 1
 
 
 def of(pid: int, pidfd: int) -> str | None:
@@ -34,12 +34,15 @@ def in_words(status: int) -> str:
 
 
 def _of_zombie(pid: int) -> int | None:
+    folder = proc.PROC / str(pid)
     try:
-        text = (proc.PROC / str(pid) / "stat").read_text()
+        owner, text = folder.stat().st_uid, (folder / "stat").read_text()
     except OSError:
         return None
     state, *rest = text.rpartition(")")[2].split()
-    return int(rest[_EXIT_CODE - 4]) if state == "Z" else None
+    status = int(rest[_EXIT_CODE - 4])
+    # Strangers are shown 0, whatever it was.
+    return status if state == "Z" and (status or os.geteuid() in (0, owner)) else None
 
 
 def _of_reaped(pidfd: int) -> int | None:

@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
 def sudo(pid: int | str) -> str:
     """The line that attaches as root; sudo's own PATH does not have what a user installed."""
-    return f"sudo $(command -v torchtop) export {pid}"
+    return f"sudo $(command -v torchtop) attach {pid}"
 
 
 def place(environment: Mapping[str, str], root: Path = Path("/")) -> Place | None:
