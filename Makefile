@@ -7,6 +7,8 @@ TORCH := torch==2.13.0
 # Training frameworks are watched in an environment of their own: a job needs torch, and nothing of torchtop.
 FRAMEWORKS := .venv-frameworks
 WANTED := tests/frameworks/requirements.txt
+# What torchtop is compared with.
+PEERS := .venv-bench
 
 # python3.11 is what attaching to torch is tested with. A pyenv shim may be on the PATH and not work: so it is run.
 WORKS := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))
@@ -19,7 +21,7 @@ PYTHON ?= $(or $(FOUND),$(error $(NONE)))
 test hygiene torture endurance bench: export OMP_WAIT_POLICY := passive
 test hygiene torture endurance bench: export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test frameworks check lint hygiene torture endurance bench clean
+.PHONY: help demo test frameworks peers check lint hygiene torture endurance bench clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -35,6 +37,10 @@ test: lint frameworks ## lint, types, all tests
 frameworks: ## transformers, lightning, accelerate and a Jupyter kernel, for their tests
 	@$(MAKE) --no-print-directory $(FRAMEWORKS)/.installed || echo "no $(FRAMEWORKS): its tests will be skipped"
 
+# The benchmark of the screen says so where it cannot be installed.
+peers:
+	@$(MAKE) --no-print-directory $(PEERS)/.installed || echo "no $(PEERS): the screen will be compared with nothing"
+
 check: lint hygiene ## lint, types, import rules; seconds
 lint: $(VENV)/.test
 	$(PY) -m ruff check .
@@ -47,18 +53,21 @@ hygiene: $(VENV)/.test
 torture: $(VENV)/.test ## 1,000 attach-detach cycles against each of four programs
 	$(PY) benchmarks/torture.py
 
-endurance: $(VENV)/.test ## memory over 300,000 watched steps, in the job and in the monitor
-	$(PY) benchmarks/endurance.py
+endurance: $(VENV)/.test ## memory over 300,000 watched steps, in job and monitor, and over 24 replayed hours of the screen
+	@worst=0; for bench in endurance replay; do \
+		echo "== $$bench"; $(PY) benchmarks/$$bench.py; code=$$?; \
+		[ $$code -eq 0 ] || [ $$worst -eq 1 ] || worst=$$code; \
+	done; exit $$worst
 
 # All of them, whatever one says; then a bar that was exceeded (1) counts before one that was not resolved (2).
-bench: $(VENV)/.test ## what watching and attaching cost
-	@worst=0; for bench in startup overhead attach; do \
+bench: $(VENV)/.test peers ## what watching, attaching and the screen cost
+	@worst=0; for bench in startup overhead attach screen; do \
 		echo "== $$bench"; $(PY) benchmarks/$$bench.py; code=$$?; \
 		[ $$code -eq 0 ] || [ $$worst -eq 1 ] || worst=$$code; \
 	done; exit $$worst
 
 clean: ## remove .venv and everything else that was made here
-	rm -rf $(VENV) $(FRAMEWORKS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FRAMEWORKS) $(PEERS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: touched only after all before went well, so a failed install is tried again.
@@ -79,6 +88,11 @@ $(FRAMEWORKS)/.torch:
 
 $(FRAMEWORKS)/.installed: $(FRAMEWORKS)/.torch $(WANTED)
 	$(FRAMEWORKS)/bin/python -m pip install --disable-pip-version-check -q -r $(WANTED)
+	@touch $@
+
+$(PEERS)/.installed:
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check -q nvitop
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml

@@ -94,6 +94,8 @@ def show(job: LiveJob | None, options: Options, read_only: bool) -> int:
     # What was imported stays: a collector of cycles that looks at all of it again and again stops the screen each time.
     gc.freeze()
     gc.set_threshold(_GARBAGE)
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)  # of the terminal that a shell exported them in; they would count before this one's
     app = TorchtopApp(job, None if job is not None else LocalDesk(options), read_only, options.budget)
     received: list[int] = []
 

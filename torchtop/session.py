@@ -40,6 +40,7 @@ from torchtop.window import Window
 _ATTACH_S = 10.0  # s to wait for a safe point at least
 _PATIENCE_LIVE_S = 600.0  # s to wait for it where a screen says what is waited for, and any key ends the waiting
 _BREATH_S = 0.005  # s after a piece of work of 10 ms or more, in which keys are answered: 8 ranks send theirs at once
+_REST_S = 0.1  # s in which what belongs to the marks of a step comes after them: where its modules are called
 _STACKS_S = 30.0  # s between two stack dumps: one costs about 60 ms of CPU
 
 
@@ -216,6 +217,8 @@ class Session:
                     async with self._turn:
                         self._window.take(sample)
                         await anyio.sleep(_BREATH_S)
+                    if self._options.live and len(self._window.ranks[sample.rank_pid].armed) == 1:
+                        self._tasks.start_soon(self._show_first_layers)
                 else:
                     self._window.take(sample)
         except Unavailable as absent:
@@ -230,6 +233,12 @@ class Session:
         if isinstance(collector, ProbeCollector):
             await collector.close()
             await self._ranks.probe_ended(collector)
+
+    async def _show_first_layers(self) -> None:
+        """Layers are there for the first time: a snapshot that does not wait for its time."""
+        await anyio.sleep(_REST_S)
+        self._asked = True
+        self._ranks.changed.set()
 
     async def _until_done(self) -> None:
         every, duration = self._options.every_s, self._options.duration_s

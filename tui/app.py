@@ -25,6 +25,7 @@ from torchtop.tui.screens.page import PageScreen
 from torchtop.tui.screens.picker import PickerScreen
 from torchtop.tui.screens.watch import WatchScreen
 from torchtop.tui.themes import THEMES
+from torchtop.tui.thin_driver import ThinDriver
 from torchtop.tui.units import percent
 from torchtop.tui.watching import Desk, Ending, Watching
 
@@ -50,7 +51,7 @@ class TorchtopApp(App[None]):
         read_only: bool = False,
         budget: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(driver_class=ThinDriver)
         self._watching = watching
         self._desk = desk
         self._read_only = read_only

@@ -8,6 +8,12 @@ from typing import NamedTuple
 SMALLEST = (80, 24)  # columns, rows: below this there is a sentence instead of panels
 
 
+def columns(width: int) -> tuple[int, int]:
+    """(left, right): what app.tcss makes of a screen of `width` columns; one stays empty between them."""
+    left = (width - 1) * 5 // 8
+    return left, width - 1 - left
+
+
 class Need(NamedTuple):
     """least: rows without which a panel is better left out; wants: rows that it could fill."""
 

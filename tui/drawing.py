@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 from textual.strip import Strip
 
 from torchtop.tui.themes import text_styles
+
+PLAIN = Style()  # Textual's filter for NO_COLOR breaks on a segment that has none
 
 
 class Pen:
@@ -21,4 +25,5 @@ class Pen:
 
     def strip(self, line: Text) -> Strip:
         """One line as Textual paints it."""
-        return Strip(segment for segment in line.render(self._console) if segment.text != "\n")
+        segments = (segment for segment in line.render(self._console) if segment.text != "\n")
+        return Strip(Segment(text, style or PLAIN) for text, style, _ in segments)

@@ -32,10 +32,10 @@ def state_line(snapshot: Snapshot, width: int, flags: tuple[str, ...]) -> Text:
     parts += [Text(remark, "warn") for remark in remarks(snapshot)]
     probe, monitor = snapshot.health.probe, snapshot.health.monitor
     if probe is not None:
-        every = f", 1 step in {probe.every}" if probe.every else ""
+        every = f" 1 in {probe.every}" if probe.every else ""
         parts.append(Text(f"probe {percent(probe.cost_share)}{every}", "quiet"))
     parts.append(Text(f"late {monitor.late_ticks}", "warn" if monitor.late_ticks else "quiet"))
-    parts.append(Text(f"torchtop {percent(monitor.cpu_share)} CPU {size(monitor.rss_bytes)}", "quiet"))
+    parts.append(Text(f"torchtop {percent(monitor.cpu_share)} {size(monitor.rss_bytes)}", "quiet"))
     line = parts[0]
     for part in parts[1:]:
         if line.cell_len + len(_GAP) + part.cell_len <= width:

@@ -74,6 +74,9 @@ _KINDS = {
     "backward": ("secondary", False, False),
     "optimizer": ("accent", False, False),
     "communication": ("warning", False, False),
+    "parameters": ("primary", False, False),
+    "gradients": ("secondary", False, False),
+    "activations": ("warning", False, False),
     "other": ("grey", False, False),
 }
 

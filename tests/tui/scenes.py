@@ -16,7 +16,6 @@ import msgspec
 from msgspec.structs import replace
 
 from torchtop.snapshot import (
-    Attach,
     Device,
     DeviceHistory,
     DeviceProcess,
@@ -158,7 +157,7 @@ def outside() -> Snapshot:
 def eight_gpus() -> Snapshot:
     """Eight ranks on eight GPUs; GPU 3 is too hot and GPU 6 at its power limit, rank 3 a fifth slower for it."""
     snapshot = _spread(healthy(), here=8, world=8, slower={3: 1.2})
-    why = "GPU time is not measured yet: the host only queues kernels"
+    why = "the device's time between the phases is not put together yet: host_phases_s has the host's"
     steps = snapshot.steps
     steps = replace(
         steps,
@@ -177,16 +176,13 @@ def eight_gpus() -> Snapshot:
         parameters_bytes=13 * GIB,
         gradients_bytes=13 * GIB,
         optimizer_bytes=26 * GIB,
-        activations_bytes=None,
-        other_bytes=None,
-        used_bytes=None,
-        reserved_bytes=None,
-        peak_bytes=None,
+        activations_bytes=5 * GIB,
+        other_bytes=1 * GIB,
+        used_bytes=58 * GIB,
+        reserved_bytes=61 * GIB,
+        peak_bytes=60 * GIB,
         limit_bytes=80 * GIB,
-        reasons=dict.fromkeys(
-            ("activations_bytes", "other_bytes", "used_bytes", "reserved_bytes", "peak_bytes"),
-            "the allocator of the GPU is not read yet",
-        ),
+        reasons={},
     )
     return replace(
         snapshot,
@@ -226,15 +222,15 @@ def stopped() -> Snapshot:
 def many_layers(layers: int, ranks: int = 1) -> Snapshot:
     """A deep model of at least three modules on one machine; the layers of rank 0, as a screen is handed them."""
     found = [("", "Llama"), ("layers", "ModuleList")]
-    parts = ("", ".attention", ".attention.q", ".attention.k", ".attention.v", ".attention.o", ".mlp.up", ".mlp.down")
-    types = ("Block", "Attention", "Linear", "Linear", "Linear", "Linear", "Linear", "Linear")
+    parts = ("", ".attention", ".attention.q", ".attention.k", ".attention.v", ".attention.o", ".mlp", ".mlp.up")
+    types = ("Block", "Attention", "Linear", "Linear", "Linear", "Linear", "MLP", "Linear")
     while len(found) < layers:
         block = (len(found) - 2) // len(parts)
         part = (len(found) - 2) % len(parts)
         found.append((f"layers.{block}{parts[part]}", types[part]))
     snapshot = healthy() if ranks == 1 else _spread(healthy(), here=ranks, world=ranks, slower={})
     rows = [
-        _layer(name, kind, 0.0 if name.count(".") < 2 or kind == "Attention" else (1 + index % 7) * 0.1 / layers)
+        _layer(name, kind, (1 + index % 7) * 0.03 / layers if kind == "Linear" else 0.0)
         for index, (name, kind) in enumerate(found)
     ]
     number = snapshot.job.ranks[0].rank
@@ -288,8 +284,12 @@ def _timed(snapshot: Snapshot, step_s: float, phases: Phases) -> Snapshot:
     assert steps.batch_size is not None and snapshot.history is not None
     times: dict[str, Any] = {"mean_s": step_s, "median_s": 0.998 * step_s, "p95_s": 1.07 * step_s}
     times |= {"samples_per_s": steps.batch_size / step_s, "sampled_mean_s": step_s, "phases_s": phases}
+    before = steps.phases_s
+    assert before is not None and before.forward and before.backward
+    factor = ((phases.forward or 0.0) + (phases.backward or 0.0)) / (before.forward + before.backward)
     return replace(
         snapshot,
+        layers=tuple(_times(layer, factor) for layer in snapshot.layers),
         steps=replace(
             steps,
             **times,
@@ -298,6 +298,12 @@ def _timed(snapshot: Snapshot, step_s: float, phases: Phases) -> Snapshot:
         ),
         history=replace(snapshot.history, step_s=wave(step_s, 0.07)),
     )
+
+
+def _times(layer: Layer, factor: float) -> Layer:
+    names = ("forward_s", "backward_s", "self_forward_s", "self_backward_s", "share")
+    scaled = {name: factor * (getattr(layer, name) or 0.0) for name in names}
+    return replace(layer, **scaled)
 
 
 def _spread(snapshot: Snapshot, here: int, world: int, slower: dict[int, float]) -> Snapshot:
@@ -320,6 +326,7 @@ def _spread(snapshot: Snapshot, here: int, world: int, slower: dict[int, float])
         p95_s=slowest.p95_s,
         sampled_mean_s=slowest.sampled_mean_s,
         samples_per_s=sum(found.samples_per_s or 0.0 for found in by_rank),
+        tokens_per_s=128 * sum(found.samples_per_s or 0.0 for found in by_rank),
         phase_reasons={
             **snapshot.steps.phase_reasons,
             "communication": "exposed all-reduce time inside backward is not separated on CPU",
@@ -329,8 +336,10 @@ def _spread(snapshot: Snapshot, here: int, world: int, slower: dict[int, float])
     assert steps.phases_s is not None and steps.sampled_mean_s is not None
     known = sum(value for value in msgspec.structs.astuple(steps.phases_s)[:-1] if value is not None)
     steps = replace(steps, phases_s=replace(steps.phases_s, other=steps.sampled_mean_s - known))
+    assert snapshot.history is not None and steps.median_s is not None
     return replace(
         snapshot,
+        history=replace(snapshot.history, step_s=wave(steps.median_s, 0.06)),
         job=replace(snapshot.job, world_size=world, ranks=tuple(ranks)),
         steps=steps,
         layers=tuple(replace(layer, rank=slowest.rank) for layer in snapshot.layers),

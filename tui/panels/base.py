@@ -16,10 +16,11 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from torchtop.tui.drawing import Pen
+from torchtop.tui.drawing import PLAIN, Pen
 from torchtop.tui.view import View
 
 RULE = "─"
+_NARROWEST = 20  # columns: less is met for a moment only, while the terminal changes its size
 
 
 class Lines(Widget):
@@ -50,8 +51,8 @@ class Lines(Widget):
 
     def render_line(self, y: int) -> Strip:
         if y >= len(self._strips):
-            return Strip.blank(self.size.width)
-        return self._strips[y].adjust_cell_length(self.size.width)
+            return Strip.blank(self.size.width, PLAIN)
+        return self._strips[y].adjust_cell_length(self.size.width, PLAIN)
 
 
 class Panel(Lines):
@@ -87,15 +88,14 @@ class Panel(Lines):
 
     def redraw(self) -> None:
         """Draw again what was shown last, with the choices of now."""
-        if self.view is None or not self.size.area:
+        if self.view is None or self.size.width < _NARROWEST or not self.size.height:
             return
         view = self.view._replace(width=self.size.width, height=self.size.height - 1)
         self.put([title_line(self.KEY, self.TITLE, self.heading(view), view.width, self.has_focus), *self.draw(view)])
 
-    def on_focus(self) -> None:
-        self.redraw()
-
-    def on_blur(self) -> None:
+    def watch_has_focus(self, value: bool) -> None:
+        # Not on_focus: Textual calls that before `has_focus` is true.
+        super().watch_has_focus(value)
         self.redraw()
 
     def on_resize(self) -> None:

@@ -14,6 +14,8 @@ from torchtop.tui.drawing import Pen
 from torchtop.tui.panels.base import Lines
 from torchtop.tui.summary import NARROWEST, WIDEST, summary
 
+_SCROLL_BAR = 2  # columns
+
 
 class PageScreen(ModalScreen[None]):
     """Scrolls; any of esc, v, q closes it."""
@@ -33,7 +35,7 @@ class PageScreen(ModalScreen[None]):
         self.query_one("#page").focus()
 
     def on_resize(self) -> None:
-        width = min(max(self.query_one("#page").scrollable_content_region.width, NARROWEST), WIDEST)
+        width = min(max(self.size.width - _SCROLL_BAR, NARROWEST), WIDEST)
         lines = summary(self._snapshot, width).split("\n", allow_blank=True)
         text = self.query_one(Lines)
         text.styles.height = len(lines)

@@ -71,7 +71,7 @@ class WatchScreen(Screen[None]):
         yield Lines(self._pen, id="bottom")
 
     def on_mount(self) -> None:
-        self.layer_table.focus()
+        self.set_focus(self.layer_table)
         self.query_one("#top", Lines).put([Text(" torchtop: attaching…", "strong")])
 
     # What is shown
@@ -101,26 +101,29 @@ class WatchScreen(Screen[None]):
 
     def _show(self, snapshot: Snapshot) -> None:
         self._drawn = snapshot
-        self._arrange(snapshot)
-        view = self._view(snapshot)
-        for panel in [self.zoomed] if self.zoomed is not None else self.panels:
-            panel.show(view)
+        if not self._is_small:
+            self._arrange(snapshot)
+            view = self._view(snapshot)
+            for panel in [self.zoomed] if self.zoomed is not None else self.panels:
+                panel.show(view)
         self._frame()
+
+    @property
+    def _is_small(self) -> bool:
+        return self.size.width < SMALLEST[0] or self.size.height < SMALLEST[1]
 
     def _frame(self) -> None:
         """The lines around the panels, and the sentence in place of them where there is too little room."""
         width, height = self.size
-        columns, rows = SMALLEST
-        small = width < columns or height < rows
-        self.set_class(small, "-small")
+        self.set_class(self._is_small, "-small")
         snapshot = self._drawn
         focused = self.focused
         keys = table(LAYERS, self._read_only) if focused is self.layer_table else ()
         self.query_one("#bottom", Lines).put(
             [key_line((*keys, *table(WATCHING, self._read_only), *table(EVERYWHERE, self._read_only)), width)]
         )
-        if small:
-            needs = f"torchtop needs {columns}x{rows}, this is {width}x{height}"
+        if self._is_small:
+            needs = f"torchtop needs {SMALLEST[0]}x{SMALLEST[1]}, this is {width}x{height}"
             now = f"step {duration(snapshot.steps.median_s)}" if snapshot is not None else ""
             self.query_one("#small", Lines).put([Text(needs, "warn"), Text(now), Text("q quits", "quiet")])
         elif snapshot is not None:
@@ -163,7 +166,7 @@ class WatchScreen(Screen[None]):
             self._zoom(None if self.zoomed is panel else panel)
         else:
             self._zoom(panel if self.zoomed is not None or not panel.display else None)
-            panel.focus()
+            self.set_focus(panel)
 
     def action_next_panel(self) -> None:
         self._step(1)
@@ -177,7 +180,7 @@ class WatchScreen(Screen[None]):
         panel = shown[(at + by) % len(shown)]
         if self.zoomed is not None:
             self._zoom(panel)
-        panel.focus()
+        self.set_focus(panel)
 
     def action_zoom(self) -> None:
         if isinstance(self.focused, Panel):
