@@ -37,6 +37,7 @@ from torchtop.step_statistics import StepStatistics, phases, phases_of_compiled,
 from torchtop.window import RankWindow, Window
 
 _HOST_ONLY = "the device's time between the phases is not put together yet: host_phases_s has the host's"
+_AS_SLOW = 0.02  # share of the slowest rank's step by which another may be faster and count as no less slow
 _STACKS = 64  # threads in one snapshot
 
 
@@ -115,8 +116,11 @@ def _current(ranks: Sequence[RankInfo]) -> list[RankInfo]:
 
 
 def _slowest(by_rank: Sequence[Distribution]) -> Distribution | None:
-    """The rank that the others wait for: the largest mean; the first when none has steps yet."""
-    return max(by_rank, key=lambda rank: rank.mean_s or 0.0, default=None)
+    """The rank that the others wait for: the largest mean. Of those as slow as it within the noise the first, so that what
+    is told of it does not change hands every second; the first of all when none has steps yet.
+    """
+    most = max((rank.mean_s or 0.0 for rank in by_rank), default=0.0)
+    return next((rank for rank in by_rank if (rank.mean_s or 0.0) >= (1 - _AS_SLOW) * most), None)
 
 
 def _distribution(window: RankWindow, info: RankInfo, steps: StepStatistics) -> Distribution:
@@ -156,6 +160,7 @@ def _steps(
     rates = [rank.samples_per_s for rank in by_rank if rank.samples_per_s is not None]
     known_tokens = [rank.tokens_per_s for rank in counted.values() if rank.tokens_per_s is not None]
     return Steps(
+        pid=slow.pid if slow is not None else None,
         count=slow_steps.count + slow.older if slow_steps and slow is not None else None,
         total=slow.total if slow is not None else None,
         mean_s=slow_steps.mean_s if slow_steps else None,

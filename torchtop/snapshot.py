@@ -189,6 +189,9 @@ class Distribution(Struct, frozen=True, kw_only=True):
 class Steps(Struct, frozen=True, kw_only=True):
     """Steps of the job: those of its slowest rank, and each rank in `by_rank`."""
 
+    pid: Annotated[
+        int | None, Meta(description="process id of the slowest rank; of those within 2 % of it, the first")
+    ] = None
     count: Annotated[
         int | None,
         Meta(description="complete steps seen; null without a probe; of more than 20,000 the latest make the numbers"),

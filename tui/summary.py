@@ -210,7 +210,7 @@ def _memory(memory: Memory, notes: Notes) -> list[str]:
 def _slowest(snapshot: Snapshot) -> int | None:
     """The rank that `steps` and `memory` are of; None where there is only one."""
     ranks = snapshot.steps.by_rank
-    return max(ranks, key=lambda rank: rank.mean_s or 0.0).rank if len(ranks) > 1 else None
+    return next((rank.rank for rank in ranks if rank.pid == snapshot.steps.pid), None) if len(ranks) > 1 else None
 
 
 def _layers(snapshot: Snapshot, width: int) -> list[Text]:

@@ -19,13 +19,13 @@ class View(NamedTuple):
     @property
     def slowest(self) -> Distribution | None:
         """The rank that `steps` and `memory` are of; None before one is attached."""
-        return max(self.snapshot.steps.by_rank, key=lambda rank: rank.mean_s or 0.0, default=None)
+        steps = self.snapshot.steps
+        return next((rank for rank in steps.by_rank if rank.pid == steps.pid), None)
 
     @property
     def shown_rank(self) -> Rank | None:
         """The rank whose layers are shown; None before there is one."""
-        slowest = self.slowest
-        pid = self.pid if self.pid is not None else slowest.pid if slowest is not None else None
+        pid = self.pid if self.pid is not None else self.snapshot.steps.pid
         return next((rank for rank in self.snapshot.job.ranks if rank.pid == pid), None)
 
 

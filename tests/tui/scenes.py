@@ -59,6 +59,7 @@ def healthy() -> Snapshot:
         job=replace(snapshot.job, id=f"{PID}-1", ranks=(rank,)),
         steps=replace(
             base,
+            pid=PID,
             count=count,
             total=1234,
             sampled=sampled,
@@ -321,6 +322,7 @@ def _spread(snapshot: Snapshot, here: int, world: int, slower: dict[int, float])
     slowest = max(by_rank, key=lambda found: found.mean_s or 0.0)
     steps = replace(
         snapshot.steps,
+        pid=slowest.pid,
         mean_s=slowest.mean_s,
         median_s=slowest.median_s,
         p95_s=slowest.p95_s,
@@ -433,7 +435,8 @@ def _all_layers() -> tuple[Layer, ...]:
     known = {layer.name: layer for layer in _recorded().layers}
     rows = []
     for name in ("", "bytes", "positions", "dropout", "blocks", *blocks, "norm", "head"):
-        kind, seconds = _SMALL.get(name.rpartition(".")[2], ("Block", 0.0))
+        block = name.rpartition(".")[0] == "blocks"
+        kind, seconds = ("Block", 0.0) if block else _SMALL.get(name.rpartition(".")[2], ("Block", 0.0))
         rows.append(known.get(name) or _layer(name, kind, seconds))
     return tuple(_with_parents(rows))
 

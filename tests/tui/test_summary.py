@@ -152,6 +152,7 @@ def test_two_ranks(recorded: Snapshot) -> None:
         {**dists[0], "rank": rank, "pid": 70 + rank, "mean_s": mean, "median_s": mean}
         for rank, mean in ((0, 0.1), (1, 0.2))
     ]
+    document["steps"]["pid"] = 71
     document["layers"] = [{**row, "rank": rank, "type": f"Of{rank}"} for row in document["layers"] for rank in (0, 1)]
     document["layers_left_out"] = 0
     page = lines(msgspec.convert(document, Snapshot))
