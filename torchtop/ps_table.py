@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from torchtop.ps import JobRow, RankRow
-from torchtop.tui.glyphs import printable
-from torchtop.tui.units import MISSING, size
+from torchtop.tui.text.glyphs import printable
+from torchtop.tui.text.units import MISSING, size
 
 _AGES = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
 _COLUMNS = (("PID", 7), ("RANK", 5), ("USER", 8), ("AGE", 4), ("CPU", 5), ("RSS", 8), ("GPU", 8), ("ATTACH", 6))

@@ -15,7 +15,6 @@ from torchtop.errors import TorchtopError
 from torchtop.json_writer import JsonWriter
 from torchtop.lens import Lens
 from torchtop.snapshot import Snapshot
-from torchtop.tui.ascii import AsciiFilter, locale_has_unicode
 from torchtop.tui.drawing import Pen
 from torchtop.tui.keys import EVERYWHERE, KEYS, WATCHING, bindings, table
 from torchtop.tui.messages import Chosen, Looked, Seen
@@ -24,9 +23,10 @@ from torchtop.tui.screens.help import HelpScreen
 from torchtop.tui.screens.page import PageScreen
 from torchtop.tui.screens.picker import PickerScreen
 from torchtop.tui.screens.watch import WatchScreen
+from torchtop.tui.text.ascii import AsciiFilter, locale_has_unicode
+from torchtop.tui.text.units import percent
 from torchtop.tui.themes import THEMES
 from torchtop.tui.thin_driver import ThinDriver
-from torchtop.tui.units import percent
 from torchtop.tui.watching import Desk, Ending, Watching
 
 FINEST, COARSEST = 0.001, 0.1  # share of step time that the keys may let the probe cost

@@ -6,10 +6,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from torchtop.snapshot import Snapshot
-from torchtop.tui.glyphs import command_line, head
 from torchtop.tui.keys import Key
 from torchtop.tui.state import remarks, state
-from torchtop.tui.units import percent, size
+from torchtop.tui.text.glyphs import command_line, head
+from torchtop.tui.text.units import percent, size
 
 _GAP = "  "
 

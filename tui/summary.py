@@ -10,8 +10,8 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from torchtop.snapshot import Device, Health, Layer, Memory, Phases, Rank, Snapshot, Steps
-from torchtop.tui.glyphs import bar, command_line, head, tail, wrapped
-from torchtop.tui.units import MISSING, amount, digits, duration, percent, size
+from torchtop.tui.text.glyphs import bar, command_line, head, tail, wrapped
+from torchtop.tui.text.units import MISSING, amount, digits, duration, percent, size
 
 NARROWEST, WIDEST = 78, 120  # columns: the tables need the first, eyes lose the line beyond the second
 LAYERS = 12  # rows

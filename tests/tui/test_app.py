@@ -14,9 +14,9 @@ from tests.tui.scenes import changed, ended, healthy, stopped
 from tests.tui.scripted import Desk, Scripted, page, rows
 from torchtop.errors import AttachError, NoTarget, ProtocolError, TorchtopError
 from torchtop.tui.app import TorchtopApp
-from torchtop.tui.ascii import to_ascii
 from torchtop.tui.screens.picker import PickerScreen
 from torchtop.tui.screens.watch import WatchScreen
+from torchtop.tui.text.ascii import to_ascii
 from torchtop.tui.watching import Choice, Choices, Ending
 
 HEADING = "    PID RANK  USER"

@@ -9,10 +9,10 @@ from rich.text import Text
 
 from torchtop.snapshot import Finding
 from torchtop.tui.arrange import columns
-from torchtop.tui.glyphs import head, wrapped
 from torchtop.tui.panels.base import Panel
-from torchtop.tui.reasons import within
-from torchtop.tui.units import duration
+from torchtop.tui.text.glyphs import head, wrapped
+from torchtop.tui.text.reasons import within
+from torchtop.tui.text.units import duration
 from torchtop.tui.view import View
 
 _TALL = 30  # rows of the screen from which the sentences are told

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from rich.text import Text
 
 from torchtop.tui.arrange import columns
-from torchtop.tui.glyphs import head, printable, wrapped
-from torchtop.tui.grid import flow
 from torchtop.tui.panels.base import Panel
-from torchtop.tui.units import MISSING, digits
+from torchtop.tui.text.glyphs import head, printable, wrapped
+from torchtop.tui.text.grid import flow
+from torchtop.tui.text.units import MISSING, digits
 from torchtop.tui.view import View
 
 _TALL = 30  # rows of the screen from which there is more than one entry

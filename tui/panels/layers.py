@@ -11,17 +11,17 @@ from textual.binding import BindingType
 from textual.events import Key, Paste
 
 from torchtop.snapshot import Layer, Snapshot
-from torchtop.tui import layer_page
 from torchtop.tui.drawing import Pen
-from torchtop.tui.glyphs import printable, tail
 from torchtop.tui.keys import KEYS, LAYERS, bindings
-from torchtop.tui.layer_columns import Fit, find, fit
-from torchtop.tui.layer_lines import AGAIN, branch, row, sampled, sentence, tail_of, titles, why_none, why_untimed
-from torchtop.tui.layer_table import LayerTable, Row
-from torchtop.tui.layer_tree import around
+from torchtop.tui.layers import page
+from torchtop.tui.layers.columns import Fit, find, fit
+from torchtop.tui.layers.lines import AGAIN, branch, row, sampled, sentence, tail_of, titles, why_none, why_untimed
+from torchtop.tui.layers.steady import SteadyOrder
+from torchtop.tui.layers.table import LayerTable, Row
+from torchtop.tui.layers.tree import around
 from torchtop.tui.messages import Looked
 from torchtop.tui.panels.base import Panel
-from torchtop.tui.steady import SteadyOrder
+from torchtop.tui.text.glyphs import printable, tail
 from torchtop.tui.view import View, rank_name
 
 _NOTES_FROM = 8  # rows of the panel from which there is room for a note
@@ -53,7 +53,7 @@ class LayersPanel(Panel):
     def draw(self, view: View) -> Sequence[Text]:
         self._take(view)
         if self._opened is not None and self._opened in self._table.tree.depth:
-            return layer_page.page(view, self._subject(view, self._opened))
+            return page.page(view, self._subject(view, self._opened))
         if not self._table.layers:
             return sentence(why_none(view), view.width)[: view.height]
         if self._opened is not None:
@@ -67,7 +67,7 @@ class LayersPanel(Panel):
     def heading(self, view: View) -> str:
         self._take(view)
         if self._opened is not None:
-            return layer_page.heading(view)
+            return page.heading(view)
         room = view.width - cell_len(self.TITLE) - 7
         words = self._table.words
         parts = []
@@ -149,13 +149,13 @@ class LayersPanel(Panel):
 
     # One layer
 
-    def _subject(self, view: View, name: str) -> layer_page.Subject:
+    def _subject(self, view: View, name: str) -> page.Subject:
         together = self._table.together
         inside = self._inside(name)
         chosen = inside.index(self._inside_chosen) if self._inside_chosen in inside else 0
         newest = {layer.name: layer for layer in _layers(view)}
         layer = newest.get(name)
-        return layer_page.Subject(
+        return page.Subject(
             name,
             layer,
             together[name],
@@ -264,7 +264,7 @@ class LayersPanel(Panel):
         if self._opened is None:
             if self._table.chosen is None:
                 return
-            small = self.size.width < layer_page.COLUMNS or self.size.height <= layer_page.ROWS
+            small = self.size.width < page.COLUMNS or self.size.height <= page.ROWS
             if small and self.view is not None and not self.view.zoomed:
                 self._zoomed_for_it = True
                 self._full_screen()

@@ -9,13 +9,13 @@ from rich.text import Text
 
 from torchtop.snapshot import Memory
 from torchtop.tui.arrange import columns
-from torchtop.tui.glyphs import bar, curve, wrapped
-from torchtop.tui.grid import flow, named
 from torchtop.tui.headroom import Headroom, headroom
 from torchtop.tui.panels.base import Panel
-from torchtop.tui.reasons import reasons, within
-from torchtop.tui.stacked import Part, stacked
-from torchtop.tui.units import MISSING, percent, size
+from torchtop.tui.text.glyphs import bar, curve, wrapped
+from torchtop.tui.text.grid import flow, named
+from torchtop.tui.text.reasons import reasons, within
+from torchtop.tui.text.stacked import Part, stacked
+from torchtop.tui.text.units import MISSING, percent, size
 from torchtop.tui.view import View, rank_name
 
 _TALL = 30  # rows of the screen from which peak, limit and reasons are told

@@ -9,13 +9,13 @@ from rich.text import Text
 
 from torchtop.snapshot import Distribution, Rank
 from torchtop.tui.arrange import columns
-from torchtop.tui.glyphs import head, wrapped
-from torchtop.tui.grid import flow, named
 from torchtop.tui.panels.base import Panel
 from torchtop.tui.place import places
-from torchtop.tui.reasons import within
 from torchtop.tui.state import STOPPED
-from torchtop.tui.units import MISSING, amount, digits, duration, percent, size
+from torchtop.tui.text.glyphs import head, wrapped
+from torchtop.tui.text.grid import flow, named
+from torchtop.tui.text.reasons import within
+from torchtop.tui.text.units import MISSING, amount, digits, duration, percent, size
 from torchtop.tui.view import View, rank_name
 
 _TALL = 30  # rows of the screen from which reasons are told

@@ -9,16 +9,16 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from torchtop.snapshot import Phases, Steps
-from torchtop.tui import scale
 from torchtop.tui.arrange import columns
-from torchtop.tui.glyphs import bar, curve, head, wrapped
-from torchtop.tui.grid import Cell, grid, per_row, rows
 from torchtop.tui.panels.base import Panel
 from torchtop.tui.place import places
-from torchtop.tui.reasons import reasons, within
-from torchtop.tui.stacked import Part, stacked
 from torchtop.tui.state import state
-from torchtop.tui.units import MISSING, amount, digits, duration, percent
+from torchtop.tui.text import scale
+from torchtop.tui.text.glyphs import bar, curve, head, wrapped
+from torchtop.tui.text.grid import Cell, grid, per_row, rows
+from torchtop.tui.text.reasons import reasons, within
+from torchtop.tui.text.stacked import Part, stacked
+from torchtop.tui.text.units import MISSING, amount, digits, duration, percent
 from torchtop.tui.view import View, rank_name
 
 _FILLS = (

@@ -25,7 +25,7 @@ from torchtop.tui.panels.memory import MemoryPanel
 from torchtop.tui.panels.ranks import RanksPanel
 from torchtop.tui.panels.steps import StepsPanel
 from torchtop.tui.state import stopped
-from torchtop.tui.units import duration
+from torchtop.tui.text.units import duration
 from torchtop.tui.view import View
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from torchtop.snapshot import Layer
-from torchtop.tui.layer_tree import Tree
+from torchtop.tui.layers.tree import Tree
 
 
 class Measure(NamedTuple):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from torchtop.snapshot import Layer
-from torchtop.tui.glyphs import bar, head, tail, wrapped
-from torchtop.tui.layer_columns import BY_MODEL, GUTTER, Column, Fit
-from torchtop.tui.layer_times import Measure
-from torchtop.tui.layer_tree import label
+from torchtop.tui.layers.columns import BY_MODEL, GUTTER, Column, Fit
+from torchtop.tui.layers.times import Measure
+from torchtop.tui.layers.tree import label
+from torchtop.tui.text.glyphs import bar, head, tail, wrapped
 from torchtop.tui.view import View, rank_name
 
 CHOSEN = "▶"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torchtop.tui import units
+from torchtop.tui.text import units
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from torchtop.snapshot import Layer
-from torchtop.tui.layer_columns import BY_MODEL, find
-from torchtop.tui.layer_times import Measure, alone, together
-from torchtop.tui.layer_tree import Tree, around
-from torchtop.tui.steady import SAME_NUMBER, SAME_OUT_OF_TURN, TURNS, SteadyOrder, alike, steady
+from torchtop.tui.layers.columns import BY_MODEL, find
+from torchtop.tui.layers.steady import SAME_NUMBER, SAME_OUT_OF_TURN, TURNS, SteadyOrder, alike, steady
+from torchtop.tui.layers.times import Measure, alone, together
+from torchtop.tui.layers.tree import Tree, around
 
 
 class Row(NamedTuple):

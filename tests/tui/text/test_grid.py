@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from torchtop.tui.grid import Cell, flow, grid
+from torchtop.tui.text.grid import Cell, flow, grid
 
 
 def plain(lines: list[Text]) -> list[str]:

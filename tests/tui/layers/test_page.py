@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.tui.layer_rows import STEP_S, layer
+from tests.tui.layers.layer_rows import STEP_S, layer
 from tests.tui.scenes import ended, healthy, wave
 from torchtop.snapshot import Frame, Layer, LayerHistory, Snapshot
-from torchtop.tui.layer_page import Subject, page
-from torchtop.tui.layer_times import together
-from torchtop.tui.layer_tree import Tree
+from torchtop.tui.layers.page import Subject, page
+from torchtop.tui.layers.times import together
+from torchtop.tui.layers.tree import Tree
 from torchtop.tui.view import View
 
 FRAMES = (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchtop.tui.stacked import Part, stacked
+from torchtop.tui.text.stacked import Part, stacked
 
 
 def parts(*values: float | None) -> list[Part]:

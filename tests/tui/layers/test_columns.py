@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torchtop.tui.layer_columns import GUTTER, LEAST_BAR, fit, shape, share
+from torchtop.tui.layers.columns import GUTTER, LEAST_BAR, fit, shape, share
 
 
 @pytest.mark.parametrize("longest", [0, 6, 18, 40, 200])

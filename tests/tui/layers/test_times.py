@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tui.layer_rows import STEP_S, layer
+from tests.tui.layers.layer_rows import STEP_S, layer
 from torchtop.snapshot import Layer
-from torchtop.tui.layer_times import Measure, alone, ratio, together, total
-from torchtop.tui.layer_tree import Tree
+from torchtop.tui.layers.times import Measure, alone, ratio, together, total
+from torchtop.tui.layers.tree import Tree
 
 
 def measured(*layers: Layer) -> dict[str, Measure]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchtop.tui import scale
+from torchtop.tui.text import scale
 
 
 @pytest.mark.parametrize(

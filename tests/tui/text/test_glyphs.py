@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from rich.cells import cell_len
 
-from torchtop.tui import glyphs
+from torchtop.tui.text import glyphs
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from torchtop.snapshot import Frame, Layer, LayerHistory
-from torchtop.tui.glyphs import curve, head, tail, wrapped
-from torchtop.tui.layer_columns import fit, shape, share
-from torchtop.tui.layer_lines import row, sampled, tail_of, titles
-from torchtop.tui.layer_times import Measure, alone
-from torchtop.tui.layer_tree import label
+from torchtop.tui.layers.columns import fit, shape, share
+from torchtop.tui.layers.lines import row, sampled, tail_of, titles
+from torchtop.tui.layers.times import Measure, alone
+from torchtop.tui.layers.tree import label
 from torchtop.tui.state import state
-from torchtop.tui.units import MISSING, amount, duration, size
+from torchtop.tui.text.glyphs import curve, head, tail, wrapped
+from torchtop.tui.text.units import MISSING, amount, duration, size
 from torchtop.tui.view import View, rank_name
 
 COLUMNS, ROWS = 70, 20  # with less room than this the page is better the whole screen

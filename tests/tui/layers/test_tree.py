@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchtop.tui.layer_tree import Tree, around, label
+from torchtop.tui.layers.tree import Tree, around, label
 
 NAMES = st.lists(
     st.sampled_from(["", "a", "a.b", "a.b.c", "a.d", "e.f.g", "G:", "G:a", "G:a.b", "G(2):x.y"]), unique=True

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
-from torchtop.tui.glyphs import head, wrapped
-from torchtop.tui.units import MISSING
+from torchtop.tui.text.glyphs import head, wrapped
+from torchtop.tui.text.units import MISSING
 
 
 def reasons(missing: Iterable[tuple[str, str]], width: int) -> list[Text]:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.tui.layer_rows import STEP_S, layer
-from torchtop.tui.steady import SAME_NUMBER, SAME_PLACE, SAME_PLACE_OF_TOP, SAME_TIME, SteadyOrder, steady
+from tests.tui.layers.layer_rows import STEP_S, layer
+from torchtop.tui.layers.steady import SAME_NUMBER, SAME_PLACE, SAME_PLACE_OF_TOP, SAME_TIME, SteadyOrder, steady
 
 SHOWN = layer("a", 0.01)
 

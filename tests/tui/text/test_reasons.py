@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from torchtop.tui.reasons import reasons, within
+from torchtop.tui.text.reasons import reasons, within
 
 
 def test_a_reason_is_given_once() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from tests.tui.layer_rows import STEP_S, layer
+from tests.tui.layers.layer_rows import STEP_S, layer
 from torchtop.snapshot import Layer
-from torchtop.tui.layer_table import LayerTable
-from torchtop.tui.steady import TURNS
+from torchtop.tui.layers.steady import TURNS
+from torchtop.tui.layers.table import LayerTable
 
 MODEL = (
     layer("", 0.001, 0.03),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from torchtop.tui.layer_times import Measure
-from torchtop.tui.units import MISSING, amount, duration, percent, size
+from torchtop.tui.layers.times import Measure
+from torchtop.tui.text.units import MISSING, amount, duration, percent, size
 
 LEAST_NAME = 18  # columns
 MOST_NAME = 60

@@ -1,0 +1,1 @@
+"""The table of layers: names as a tree, times, columns, order, and one layer closely."""

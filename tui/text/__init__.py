@@ -1,0 +1,1 @@
+"""Numbers, bars, curves and sentences in columns of a terminal."""
