@@ -172,6 +172,11 @@ class TorchtopApp(App[None]):
         names = [theme.name for theme in THEMES]
         self.theme = names[(names.index(self.theme) + 1) % len(names)]
 
+    def action_redraw(self) -> None:
+        if isinstance(self._driver, ThinDriver):
+            self._driver.forget()
+        self.refresh(layout=True)
+
     async def action_export(self) -> None:
         if self._watch is None or self._watch.drawn is None:
             return

@@ -26,6 +26,7 @@ class Key(NamedTuple):
 
 KEYS = (
     Key("help", "question_mark", "?", "help", "this list", app=True),
+    Key("redraw", "ctrl+l", "ctrl-l", "", "draw the whole screen anew, after something else wrote on it", app=True),
     Key("quit", "q,ctrl+c", "q", "quit", "take the probe out of the job and leave", app=True),
     Key("theme", "c", "c", "", "the next colours: dark, light, high contrast", app=True),
     Key("command_palette", "ctrl+p", "ctrl-p", "", "find a command by its name", app=True),

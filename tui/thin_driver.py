@@ -21,6 +21,10 @@ class ThinDriver(LinuxDriver):
         self._difference = Difference()
         self._resized = False
 
+    def forget(self) -> None:
+        """Something else may have written on the screen: what is drawn next is written whole."""
+        self._difference.forget()
+
     def start_application_mode(self) -> None:
         super().start_application_mode()  # type: ignore[no-untyped-call]
         handle = signal.getsignal(signal.SIGWINCH)
