@@ -32,13 +32,17 @@ class LiveJob:
         self._job = job
         self._options = options
         self._session: Session | None = None
+        self._stopped = False
 
     async def run(self, take: Callable[[Snapshot], Awaitable[bool]]) -> Ending:
+        if self._stopped:
+            return Ending(ended=False)
         self._session = Session(self._job, self._options, take)
         outcome = await self._session.run()
         return Ending(outcome.ended, str(outcome.lost) if outcome.lost is not None else None)
 
     def stop(self) -> None:
+        self._stopped = True
         if self._session is not None:
             self._session.stop()
 

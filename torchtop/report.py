@@ -63,6 +63,7 @@ class Context(NamedTuple):
     collectors: tuple[CollectorHealth, ...]
     monitor: MonitorHealth
     cpu_model: str | None
+    ranks_left_out: int = 0
 
 
 def snapshot(window: Window, context: Context, taken: str, window_s: float, lens: Lens | None = None) -> Snapshot:
@@ -87,7 +88,7 @@ def snapshot(window: Window, context: Context, taken: str, window_s: float, lens
             mode=_mode(window, context),
             world_size=context.world_size,
             ranks=tuple(_rank(window.ranks[info.pid], info) for info in context.ranks),
-            ranks_left_out=0,
+            ranks_left_out=context.ranks_left_out,
         ),
         steps=_steps(window, counted, by_rank, slow),
         layers=found[0][0] if len(found) == 1 else tuple(layer for rows, _ in found for layer in rows),

@@ -310,6 +310,7 @@ class Session:
                 dropped=0,
             ),
             cpu_model=self._cpu_model,
+            ranks_left_out=self._ranks.job.not_asked_for,
         )
 
     def _health_rows(self) -> list[CollectorHealth]:

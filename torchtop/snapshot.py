@@ -149,7 +149,9 @@ class Job(Struct, frozen=True, kw_only=True):
     ]
     world_size: Annotated[int | None, Meta(description="ranks of the whole job, all machines")]
     ranks: Annotated[tuple[Rank, ...], Meta(description="ranks on this machine")]
-    ranks_left_out: Annotated[int, Meta(description="ranks of the job that are not in `ranks`")]
+    ranks_left_out: Annotated[
+        int, Meta(description="ranks on this machine that are not in `ranks`, as only one was asked for")
+    ]
 
 
 class Phases(Struct, frozen=True, kw_only=True):

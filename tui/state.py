@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from torchtop.snapshot import Rank, Snapshot
+from torchtop.snapshot import Job, Rank, Snapshot
 from torchtop.tui.view import rank_name
 
 STOPPED = ("T", "t")
@@ -41,12 +41,11 @@ def state(snapshot: Snapshot) -> State:
 def remarks(snapshot: Snapshot) -> list[str]:
     """What else must be known to read the numbers right."""
     found = []
-    world = snapshot.job.world_size
-    current = len({rank.rank if rank.rank is not None else rank.pid for rank in snapshot.job.ranks})
-    if world is not None and world > current:
-        found.append(f"this node only: {world - current} ranks elsewhere")
+    away = elsewhere(snapshot.job)
+    if away:
+        found.append(away)
     lost = [rank for rank in snapshot.job.ranks if rank.state != "attached" and rank.stage != "replaced"]
-    if lost and len(lost) < current:
+    if any(rank.state == "attached" for rank in snapshot.job.ranks) and lost:
         found.append(f"{rank_name(lost[0])} {lost[0].state}" + (f" and {len(lost) - 1} more" if len(lost) > 1 else ""))
     probe = snapshot.health.probe
     if probe is not None and probe.dropped:
@@ -58,6 +57,13 @@ def remarks(snapshot: Snapshot) -> list[str]:
     if snapshot.health.monitor.dropped:
         found.append(f"{snapshot.health.monitor.dropped} readings dropped")
     return found
+
+
+def elsewhere(job: Job) -> str | None:
+    """How many of its ranks are on other machines; None where none is, or nobody says."""
+    here = len({rank.rank if rank.rank is not None else rank.pid for rank in job.ranks}) + job.ranks_left_out
+    away = (job.world_size or 0) - here
+    return f"this node only: {away} rank{'s' * (away > 1)} elsewhere" if away > 0 else None
 
 
 def stopped(snapshot: Snapshot) -> bool:

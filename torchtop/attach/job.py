@@ -42,6 +42,8 @@ class LocalJob(NamedTuple):
     """What stays the same when a launcher restarts its ranks."""
     only: int | None = None
     """The rank that was asked for, where it was one."""
+    not_asked_for: int = 0
+    """Ranks on this machine that were left out for that."""
 
 
 def find(target: str, rank: int | None = None) -> LocalJob:
@@ -63,7 +65,7 @@ def find(target: str, rank: int | None = None) -> LocalJob:
             known = ", ".join(str(rank.rank) for rank in job.ranks if rank.rank is not None) or "none that it names"
             whose = f"the job of process {text}" if text.isdigit() else f"the job {text!r}"
             raise UsageError(f"{whose} has no rank {wanted} on this machine; its ranks: {known}")
-        job = job._replace(ranks=chosen, only=chosen[0].rank)
+        job = job._replace(ranks=chosen, only=chosen[0].rank, not_asked_for=len(job.ranks) - len(chosen))
     return job
 
 

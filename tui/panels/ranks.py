@@ -11,7 +11,7 @@ from torchtop.snapshot import Distribution, Rank
 from torchtop.tui.arrange import columns
 from torchtop.tui.panels.base import Panel
 from torchtop.tui.place import places
-from torchtop.tui.state import STOPPED
+from torchtop.tui.state import STOPPED, elsewhere
 from torchtop.tui.text.glyphs import head, wrapped
 from torchtop.tui.text.grid import flow, named
 from torchtop.tui.text.reasons import within
@@ -162,14 +162,10 @@ def _cores(rank: Rank) -> float | None:
 def _elsewhere(view: View) -> list[Text]:
     """Ranks that are not on this machine, or not in the snapshot."""
     job = view.snapshot.job
-    here = len({rank.rank if rank.rank is not None else rank.pid for rank in job.ranks})
-    lines = []
-    if job.ranks_left_out:
-        lines.append(f"{job.ranks_left_out} more here are left out")
-    if job.world_size is not None and job.world_size > here + job.ranks_left_out:
-        lines += wrapped(
-            "", f"this node only: {job.world_size - here - job.ranks_left_out} ranks elsewhere", view.width
-        )
+    lines = [f"{job.ranks_left_out} more here, not asked for"] if job.ranks_left_out else []
+    away = elsewhere(job)
+    if away is not None:
+        lines += wrapped("", away, view.width)
     return [Text(line, "warn") for line in lines]
 
 

@@ -114,7 +114,7 @@ def test_names_from_the_target_do_not_move_the_cursor(panel: RanksPanel) -> None
 def test_ranks_left_out(panel: RanksPanel) -> None:
     snapshot = scenes.changed(scenes.two_ranks(), job__ranks_left_out=1)
     lines = drawn(panel, snapshot, 45, 8)
-    assert lines[3:] == ["1 more here are left out", "this node only: 1 ranks elsewhere"]
+    assert lines[3:] == ["1 more here, not asked for", "this node only: 1 rank elsewhere"]
 
 
 def test_no_rank_at_all(panel: RanksPanel) -> None:
