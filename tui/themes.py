@@ -53,40 +53,51 @@ THEMES = (
     ),
 )
 
-# Kind of text -> (theme variable, bold, reverse). Panels name these as styles of a rich.text.Text.
+# Kind of text -> (theme variable of its colour, bold). Panels name these as styles of a rich.text.Text.
 _KINDS = {
-    "title": ("foreground", True, False),
-    "chosen": ("accent", True, False),
-    "rule": ("grey", False, False),
-    "quiet": ("dimmed", False, False),
-    "number": ("foreground", False, False),
-    "strong": ("foreground", True, False),
-    "bar": ("primary", False, False),
-    "second": ("secondary", False, False),
-    "cap": ("accent", True, False),
-    "good": ("success", False, False),
-    "warn": ("warning", False, False),
-    "critical": ("error", True, False),
-    "selected": ("accent", True, True),
-    "data": ("error", False, False),
-    "transfer": ("warning", False, False),
-    "forward": ("primary", False, False),
-    "backward": ("secondary", False, False),
-    "optimizer": ("accent", False, False),
-    "communication": ("warning", False, False),
-    "parameters": ("primary", False, False),
-    "gradients": ("secondary", False, False),
-    "activations": ("warning", False, False),
-    "other": ("grey", False, False),
+    "title": ("foreground", True),
+    "chosen": ("accent", True),
+    "rule": ("grey", False),
+    "quiet": ("dimmed", False),
+    "number": ("foreground", False),
+    "strong": ("foreground", True),
+    "bar": ("primary", False),
+    "second": ("secondary", False),
+    "cap": ("accent", True),
+    "good": ("success", False),
+    "warn": ("warning", False),
+    "critical": ("error", True),
+    "selected": ("accent", True),
+    "data": ("error", False),
+    "transfer": ("warning", False),
+    "forward": ("primary", False),
+    "backward": ("secondary", False),
+    "optimizer": ("accent", False),
+    "communication": ("warning", False),
+    "parameters": ("primary", False),
+    "gradients": ("secondary", False),
+    "activations": ("warning", False),
+    "other": ("grey", False),
 }
+_RAISED = {"selected": "panel"}  # kind -> theme variable of its background, where it is not that of the screen
+
+
+def plain_style(variables: dict[str, str]) -> Style:
+    """Of text that is of no kind. variables: of the theme in use (`App.theme_variables`)."""
+    front, back = (Color.parse(variables[name]).rich_color for name in ("foreground", "background"))
+    return Style(color=front, bgcolor=back)
 
 
 def text_styles(variables: dict[str, str]) -> TextStyles:
     """variables: of the theme in use (`App.theme_variables`)."""
     return TextStyles(
         {
-            kind: Style(color=Color.parse(variables[name]).rich_color, bold=bold or None, reverse=reverse or None)
-            for kind, (name, bold, reverse) in _KINDS.items()
+            kind: Style(
+                color=Color.parse(variables[front]).rich_color,
+                bgcolor=Color.parse(variables[_RAISED.get(kind, "background")]).rich_color,
+                bold=bold or None,
+            )
+            for kind, (front, bold) in _KINDS.items()
         },
         inherit=False,
     )

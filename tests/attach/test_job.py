@@ -96,6 +96,8 @@ def test_torchrun_from_its_first_moment_to_a_restart(wait_for: Waiter) -> None:
         assert find(str(told[0])).ranks == job.ranks
         second = find(f"{launcher.pid}:1")
         assert [rank.rank for rank in second.ranks] == [rank.rank for rank in ranks_now(second)] == [1]
+        assert second.not_asked_for == 1
+        assert find(str(launcher.pid), rank=1) == second
         with pytest.raises(UsageError, match="no rank 7.*its ranks: 0, 1"):
             find(f"{told[0]}:7")
 

@@ -16,7 +16,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from torchtop.tui.drawing import PLAIN, Pen
+from torchtop.tui.drawing import Pen
 from torchtop.tui.view import View
 
 RULE = "─"
@@ -51,8 +51,8 @@ class Lines(Widget):
 
     def render_line(self, y: int) -> Strip:
         if y >= len(self._strips):
-            return Strip.blank(self.size.width, PLAIN)
-        return self._strips[y].adjust_cell_length(self.size.width, PLAIN)
+            return Strip.blank(self.size.width, self._pen.plain)
+        return self._strips[y].adjust_cell_length(self.size.width, self._pen.plain)
 
 
 class Panel(Lines):
