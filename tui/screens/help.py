@@ -45,6 +45,6 @@ class HelpScreen(ModalScreen[None]):
             text.styles.height = len(self._lines)
             yield text
 
-    def on_mount(self) -> None:
+    def on_screen_resume(self) -> None:
         self.query_one(Lines).put(self._lines)
         self.query_one("#page").focus()

@@ -22,19 +22,29 @@ class PageScreen(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [("escape,v,q", "dismiss", "close")]
 
-    def __init__(self, pen: Pen, snapshot: Snapshot) -> None:
+    def __init__(self, pen: Pen) -> None:
         super().__init__()
         self._pen = pen
-        self._snapshot = snapshot
+        self._snapshot: Snapshot | None = None
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="page"):
             yield Lines(self._pen)
 
-    def on_mount(self) -> None:
+    def show(self, snapshot: Snapshot) -> None:
+        """What to put on the page when it is opened next."""
+        self._snapshot = snapshot
+
+    def on_screen_resume(self) -> None:
         self.query_one("#page").focus()
+        self._fill()
 
     def on_resize(self) -> None:
+        self._fill()
+
+    def _fill(self) -> None:
+        if self._snapshot is None:
+            return
         width = min(max(self.size.width - _SCROLL_BAR, NARROWEST), WIDEST)
         lines = summary(self._snapshot, width).split("\n", allow_blank=True)
         text = self.query_one(Lines)
