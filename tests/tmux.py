@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import shlex
 import shutil
@@ -89,6 +91,23 @@ class Terminal:
     def copy_bytes_to(self, path: Path) -> None:
         """Write everything that the program writes from now on to a file as well."""
         self._tmux("pipe-pane", "-t", "it", f"cat > {shlex.quote(str(path))}")
+
+    def visit(self) -> None:
+        """Attach a client of tmux from a terminal of its own, and detach it again."""
+        ours, theirs = pty.openpty()
+        command = [str(TMUX), "-S", str(self._socket), "attach-session", "-t", "it"]
+        client = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm-256color"}
+        )
+        try:
+            wait_for(lambda: self._tmux("list-clients"), "the client to be there", 10.0)
+            self._tmux("detach-client", "-s", "it")
+            client.wait(10)
+        finally:
+            client.kill()
+            client.wait()
+            os.close(ours)
+            os.close(theirs)
 
     def hang_up(self) -> None:
         """Close the terminal, as when the connection is lost: SIGHUP to what runs in it."""
