@@ -75,10 +75,10 @@ def in_namespace(*options: str, before: str = "") -> tuple[str, ...]:
 
 CASES = {
     "another user": Case(
-        "user", 4, "belongs to another user", r"sudo \$\(command -v torchtop\) export {pid}", torchtop=AS_NOBODY
+        "user", 4, "belongs to another user", r"sudo \$\(command -v torchtop\) attach {pid}", torchtop=AS_NOBODY
     ),
     "non-dumpable": Case(
-        "dumpable", 4, "non-dumpable", r"sudo \$\(command -v torchtop\) export {pid}", NON_DUMPABLE, torchtop=AS_NOBODY
+        "dumpable", 4, "non-dumpable", r"sudo \$\(command -v torchtop\) attach {pid}", NON_DUMPABLE, torchtop=AS_NOBODY
     ),
     "fewer capabilities": Case("capabilities", 4, r"lacks \(.*SYS_PTRACE", "docker run --cap-add|kubectl", torchtop=WITHOUT_PTRACE),
     "root without the right": Case("user", 4, "another user", "docker run --cap-add|kubectl", DUMPABLE, torchtop=WITHOUT_PTRACE),
