@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from tests.tui.scenes import RECORDED, changed
 from torchtop.snapshot import CollectorHealth, Device, Snapshot
 from torchtop.tui import summary
 
-RECORDED = Path(__file__).parents[1] / "fixtures/snapshot_transformer.json"
 PHASES = ("data", "transfer", "forward", "backward", "optimizer", "communication")
 
 
@@ -22,18 +20,6 @@ PHASES = ("data", "transfer", "forward", "backward", "optimizer", "communication
 def recorded() -> Snapshot:
     """The transformer demo, watched for 10 s on a CPU; stacks and most layers taken out."""
     return msgspec.json.decode(RECORDED.read_bytes(), type=Snapshot)
-
-
-def changed(snapshot: Snapshot, **parts: Any) -> Snapshot:
-    """`snapshot` with `parts`, each a path like `steps__loss`, put in."""
-    document = msgspec.to_builtins(snapshot)
-    for path, value in parts.items():
-        *above, name = path.split("__")
-        inner = document
-        for key in above:
-            inner = inner[int(key) if key.isdigit() else key]
-        inner[name] = value
-    return msgspec.convert(document, Snapshot)
 
 
 def lines(snapshot: Snapshot, width: int = 80) -> list[str]:
