@@ -115,6 +115,8 @@ def show(job: LiveJob | None, options: Options, read_only: bool) -> int:
         await app.run_async(mouse=False)
 
     asyncio.run(run())
+    for found in app.left_behind:
+        print(f"torchtop: left behind in the job: {found}", file=sys.stderr)
     if app.failure is not None:
         raise app.failure
     return 130 if received else app.return_code or 0

@@ -37,7 +37,8 @@ SAID_S = 6.0  # s that a word about what a key did stays
 class TorchtopApp(App[None]):
     """Watches one job, or lets its user choose one first.
 
-    failure: why it could not, for the command line to say once the screen is gone.
+    failure: why it could not, and left_behind: what the last snapshot says that a detach could not take out of the job;
+    for the command line to say once the screen is gone.
     """
 
     CSS_PATH: ClassVar[Path] = Path(__file__).with_name("app.tcss")
@@ -67,6 +68,7 @@ class TorchtopApp(App[None]):
         self._help = HelpScreen(self._pen, read_only)
         self._page = PageScreen(self._pen)
         self.failure: TorchtopError | None = None
+        self.left_behind: tuple[str, ...] = ()
         self.ending: Ending | None = None
         for name in list(self.available_themes):
             self.unregister_theme(name)
@@ -119,6 +121,8 @@ class TorchtopApp(App[None]):
         self._picker.say(str(problem))
 
     async def _take(self, snapshot: Snapshot) -> bool:
+        probe = snapshot.health.probe
+        self.left_behind = probe.left_behind if probe is not None else ()
         if self._recorder is not None:
             await self._record(snapshot)
         self.post_message(Seen(snapshot))

@@ -76,6 +76,16 @@ async def test_why_nothing_more_can_be_seen_stays_on_screen() -> None:
         assert "runs on unwatched" in rows(app)[1]
 
 
+async def test_what_was_left_behind_is_for_the_command_line_to_say() -> None:
+    job = Scripted(healthy())
+    async with app_of(job) as (app, pilot):
+        assert not app.left_behind
+        await job.show(changed(healthy(), health__probe__left_behind=["a wrapper of step"]))
+        await pilot.press("q")
+        await pilot.pause()
+        assert app.left_behind == ("a wrapper of step",)
+
+
 async def test_before_the_first_snapshot() -> None:
     async with app_of(Scripted()) as (app, pilot):
         assert "attaching" in rows(app)[0]
