@@ -42,7 +42,6 @@ class Ranks:
         """reconnect: attach again to a rank whose probe was lost while it runs on, instead of ending with the last."""
         self.job = job
         self._reconnect = reconnect
-        self._reconnecting: dict[int, str] = {}
         self._waits_in: dict[int, str] = {}
         self._endings: dict[int, str] = {}
         self.known: dict[int, LocalRank] = {rank.pid: rank for rank in job.ranks}
@@ -166,25 +165,21 @@ class Ranks:
 
     async def _attach_again(self, rank: LocalRank, probe: ProbeCollector) -> bool:
         """Whether the rank is watched again. It runs on all the while, so there is no hurry and an end to the trying."""
-        self._reconnecting[rank.pid] = probe.lost or ""
-        try:
-            for wait_s in _AGAIN_S:
-                await anyio.sleep(wait_s)
-                if self.over or rank.pid not in self.alive:
-                    return False
-                self._attaching.add(rank.pid)
-                await self._attach_one(rank, _PATIENCE_S)
-                if self.probes[rank.pid] is not probe:
-                    return True
-            return False
-        finally:
-            self._reconnecting.pop(rank.pid, None)
+        for wait_s in _AGAIN_S:
+            await anyio.sleep(wait_s)
+            if self.over or rank.pid not in self.alive:
+                return False
+            self._attaching.add(rank.pid)
+            await self._attach_one(rank, _PATIENCE_S)
+            if self.probes[rank.pid] is not probe:
+                return True
+        return False
 
     @property
     def ended(self) -> bool:
         """Whether nothing is left that could make another step, or tell of it."""
         telling = set(self.probes) - self._gone if self.probes else self.alive
-        if self.alive & (telling | self._attaching | self._reconnecting.keys()):
+        if self.alive & (telling | self._attaching):
             return False
         # A launcher may start ranks anew when all have ended, not when they run on without our probes.
         return bool(self.alive) or not self._launcher_alive
@@ -234,10 +229,10 @@ class Ranks:
             state, reason = "outside", str(problem) if problem is not None else no_probe
             if rank.pid in self._attaching:
                 reason, stage = self._waits(rank.pid), "attaching"
-        elif rank.pid in self._reconnecting:
-            state, reason, stage = "lost", self._reconnecting[rank.pid], "reconnecting"
         elif self.probes[rank.pid].lost is not None:
             state, reason = "lost", self.probes[rank.pid].lost
+            if self._reconnect and self.probes[rank.pid].may_come_back and rank.pid not in self._gone:
+                stage = "reconnecting"
         return RankInfo(rank.pid, rank.rank, rank.local_rank, state, reason, attached, stage)
 
     def _waits(self, pid: int) -> str:
