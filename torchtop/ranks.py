@@ -28,7 +28,7 @@ _GRACE_S = 1.5  # s that ranks which are attached wait for those that are not ye
 _LAST_WORDS_S = 0.2  # s after the end of a process in which what its probe sent last arrives
 _THREADS = 128  # attaches at a time: each waits in a thread of its own
 _PATIENCE_S = 10.0  # s to wait for a safe point of a rank that was started anew
-_AGAIN_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # s until the next attempt to reach a probe that was lost; then the last
+_AGAIN_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # s before each attempt to reach a probe that was lost; then it is given up
 _WHERE_S = 1.0  # s of waiting after which it is worth to know what for: py-spy takes 50 ms
 _LOOK_S = 2.0  # s between two looks for ranks that were started anew; a look reads some files per process
 

@@ -216,7 +216,7 @@ class Session:
                 if isinstance(sample, ProbeMessage) and sample.type == wire.LAYERS and "times" in sample.body:
                     async with self._turn:
                         self._window.take(sample)
-                        await anyio.sleep(_BREATH_S)
+                        await self._breathe()
                     if self._options.live and len(self._window.ranks[sample.rank_pid].armed) == 1:
                         self._tasks.start_soon(self._show_first_layers)
                 else:
@@ -233,6 +233,11 @@ class Session:
         if isinstance(collector, ProbeCollector):
             await collector.close()
             await self._ranks.probe_ended(collector)
+
+    async def _breathe(self) -> None:
+        """Let keys be answered. Without a screen nobody waits, and every step may be an armed one."""
+        if self._options.live:
+            await anyio.sleep(_BREATH_S)
 
     async def _show_first_layers(self) -> None:
         """Layers are there for the first time: a snapshot that does not wait for its time."""
@@ -275,7 +280,7 @@ class Session:
         window_s = min(now, self._until or now) - self._window.began
         async with self._turn:
             seen = snapshot(self._window, self._context(), taken, window_s, self._lens)
-            await anyio.sleep(_BREATH_S)
+            await self._breathe()
         self._steps = max(self._steps, seen.steps.count or 0)
         return await self._sink(seen)
 
