@@ -1,1 +1,1 @@
-"""Rules and remedies: pure functions of the window. Empty until the first rule lands."""
+"""What holds a job back, from its numbers alone: pure functions of `torchtop.seen.Seen`."""

@@ -7,9 +7,9 @@ import pytest
 from torchtop.history import POINTS, history
 from torchtop.module_times import ModuleTimes, PackedTimes
 from torchtop.probe import wire
-from torchtop.record import GpuSample, HostSample, ProbeMessage, ProcessSample
+from torchtop.record import GpuSample, HostSample, ProbeMessage, ProcessSample, StepRow
 from torchtop.timeline import ArmedStep
-from torchtop.window import RankWindow, StepRow, Window
+from torchtop.window import RankWindow, Window
 
 Told = tuple[float, float | None]  # self forward, self backward, s
 

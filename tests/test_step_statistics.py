@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from torchtop.probe import wire
+from torchtop.record import StepRow
 from torchtop.step_statistics import percentile, statistics
-from torchtop.window import Batch, StepRow
+from torchtop.window import Batch
 
 NO_BATCH = Batch(None, None, None)
 

@@ -7,7 +7,7 @@ stands in `snapshot.py`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -29,6 +29,17 @@ class HostSample(Struct, frozen=True):
     disk_write_bytes_per_s: Annotated[float | None, Meta(description="bytes/s written to disks")]
     net_receive_bytes_per_s: Annotated[float | None, Meta(description="bytes/s received, without loopback")]
     net_send_bytes_per_s: Annotated[float | None, Meta(description="bytes/s sent, without loopback")]
+    swap_in_bytes_per_s: Annotated[float | None, Meta(description="bytes/s read back from swap")] = None
+    swap_out_bytes_per_s: Annotated[float | None, Meta(description="bytes/s written to swap")] = None
+
+
+class Neighbour(Struct, frozen=True):
+    """A busy process that is not the job's. Source: /proc/PID/stat."""
+
+    t: Annotated[float, Meta(description="s, monotonic, when it was read")]
+    pid: Annotated[int, Meta(description="process id as the monitor sees it")]
+    name: Annotated[str, Meta(description="comm of /proc/PID/stat, 15 characters at most")]
+    cores: Annotated[float, Meta(description="cores used since the last reading")]
 
 
 class ProcessSample(Struct, frozen=True):
@@ -46,6 +57,10 @@ class ProcessSample(Struct, frozen=True):
     involuntary_switches_per_s: Annotated[float | None, Meta(description="1/s, times it was descheduled")]
     cgroup_memory_limit_bytes: Annotated[int | None, Meta(description="memory.max of its cgroup, None if unlimited")]
     cgroup_memory_bytes: Annotated[int | None, Meta(description="memory.current of its cgroup")]
+    run_delay_share: Annotated[
+        float | None, Meta(description="share of time in which its main thread was ready to run and did not get a CPU")
+    ] = None
+    major_faults_per_s: Annotated[float | None, Meta(description="1/s, page faults that had to read from disk")] = None
 
 
 class GpuProcess(Struct, frozen=True):
@@ -81,6 +96,30 @@ class GpuSample(Struct, frozen=True):
     missing: Annotated[
         dict[str, str], Meta(description="field -> reason, for each field that this device does not give")
     ] = {}
+    pcie_generation: Annotated[int | None, Meta(description="PCIe generation of the link now; lower when idle")] = None
+    pcie_generation_max: Annotated[int | None, Meta(description="that device and slot can have")] = None
+    pcie_width: Annotated[int | None, Meta(description="PCIe lanes now")] = None
+    pcie_width_max: Annotated[int | None, Meta(description="that device and slot can have")] = None
+    ecc_uncorrected: Annotated[
+        int | None, Meta(description="uncorrected memory errors since the driver was loaded")
+    ] = None
+
+
+class StepRow(NamedTuple):
+    """One complete step, as the probe counted it; columns of wire.STEP_COLUMNS.
+
+    backward_wait_s: of backward, s in which the training thread used no CPU: it waited, for other ranks mostly.
+    """
+
+    t_end: float
+    step_s: float
+    flags: int
+    micro_steps: int
+    samples: float | None
+    data_s: float | None
+    backward_s: float | None
+    optimizer_s: float | None
+    backward_wait_s: float | None = None
 
 
 class ProbeMessage(Struct, frozen=True):
@@ -133,4 +172,4 @@ class MachineSample(Struct, frozen=True):
     core: Annotated[CoreRates, Meta(description="what one core reached")]
 
 
-Sample = HostSample | ProcessSample | GpuSample | ProbeMessage | StackSample | MachineSample
+Sample = HostSample | Neighbour | ProcessSample | GpuSample | ProbeMessage | StackSample | MachineSample

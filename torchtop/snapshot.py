@@ -349,6 +349,10 @@ class Evidence(Struct, frozen=True, kw_only=True):
     value: Annotated[float, Meta(description="the number")]
     unit: Annotated[str, Meta(description="its unit")]
     window_s: Annotated[float, Meta(description="s over which it was measured")]
+    low: Annotated[
+        float | None, Meta(description="low end of its 95 % interval; null: a reading, count or setting")
+    ] = None
+    high: Annotated[float | None, Meta(description="high end of it")] = None
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -362,6 +366,9 @@ class Finding(Struct, frozen=True, kw_only=True):
     summary: Annotated[str, Meta(description="one sentence")]
     where: Annotated[dict[str, Any], Meta(description="layer, rank, file, line: as far as known")]
     remedies: Annotated[tuple[str, ...], Meta(description="names of remedies that may cure it")]
+    share: Annotated[
+        float | None, Meta(description="0..1 of the step, or of the memory or the parameters that it is about")
+    ] = None
 
 
 class Abstention(Struct, frozen=True, kw_only=True):

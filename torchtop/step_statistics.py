@@ -11,9 +11,10 @@ from typing import TypeVar
 from msgspec import Struct
 
 from torchtop.probe import wire
+from torchtop.record import StepRow
 from torchtop.snapshot import Phases
 from torchtop.timeline import ArmedStep
-from torchtop.window import Batch, StepRow
+from torchtop.window import Batch
 
 _T = TypeVar("_T")
 
@@ -80,6 +81,17 @@ def statistics(rows: Collection[StepRow], batch: Batch) -> StepStatistics:
         excluded=dict(excluded),
         reasons=reasons,
     )
+
+
+def plain_rows(rows: Collection[StepRow]) -> tuple[tuple[StepRow, ...], dict[str, int]]:
+    """(rows that are unarmed and not excluded, reason -> how many rows were excluded)."""
+    tags = Counter(row.flags for row in rows)
+    masks = _unusual(tags)
+    excluded: Counter[str] = Counter()
+    for tag, steps in tags.items():
+        if flag := _first_flag(tag & masks):
+            excluded[wire.FLAG_NAMES[flag]] += steps
+    return tuple(row for row in rows if not row.flags & (wire.ARMED | masks)), dict(excluded)
 
 
 def _why_no_samples(batch: Batch) -> str:

@@ -16,10 +16,12 @@ from torchtop.record import (
     GpuSample,
     HostSample,
     MachineSample,
+    Neighbour,
     ProbeMessage,
     ProcessSample,
     Sample,
     StackSample,
+    StepRow,
 )
 from torchtop.snapshot import Layer
 from torchtop.timeline import ArmedStep, Cost, account
@@ -27,19 +29,6 @@ from torchtop.timeline import ArmedStep, Cost, account
 _STEPS = 20_000  # rows per rank: 6 MB, and 20 ms for each look at them; of older ones only the number is kept
 _ARMED = 48  # armed steps per rank
 _READINGS = 4_000  # readings per source
-
-
-class StepRow(NamedTuple):
-    """One complete step, as the probe counted it; columns of wire.STEP_COLUMNS."""
-
-    t_end: float
-    step_s: float
-    flags: int
-    micro_steps: int
-    samples: float | None
-    data_s: float | None
-    backward_s: float | None
-    optimizer_s: float | None
 
 
 class Batch(NamedTuple):
@@ -177,6 +166,7 @@ class Window:
         self.devices: dict[tuple[int, int | None], deque[GpuSample]] = {}
         self.stacks: dict[int, list[StackSample]] = {}
         self.machine: MachineSample | None = None
+        self.neighbours: tuple[Neighbour, ...] | None = None  # of the last look, busiest first; None before the first
 
     def add(self, rank_pid: int) -> None:
         """Make room for a rank; nothing changes for one that is known."""
@@ -191,15 +181,19 @@ class Window:
             self.ranks[sample.rank_pid].processes.append(sample)
         elif isinstance(sample, MachineSample):
             self.machine = sample
+        elif isinstance(sample, Neighbour):
+            known = self.neighbours or ()
+            # One look yields all of them with one time: a newer time begins a new look.
+            self.neighbours = (*(one for one in known if one.t == sample.t), sample)
         elif isinstance(sample, HostSample):
             self.host.append(sample)
         elif isinstance(sample, GpuSample):
             key = (sample.index, sample.mig_index)
             self.devices.setdefault(key, deque(maxlen=_READINGS)).append(sample)
         else:
-            known = self.stacks.get(sample.rank_pid, [])
+            dump = self.stacks.get(sample.rank_pid, [])
             # One dump yields all threads with one time: a newer time starts a new dump.
-            self.stacks[sample.rank_pid] = [*(s for s in known if s.t == sample.t), sample]
+            self.stacks[sample.rank_pid] = [*(s for s in dump if s.t == sample.t), sample]
 
     def devices_in_order(self) -> list[deque[GpuSample]]:
         """Readings of each device, a whole one before its MIG instances."""
