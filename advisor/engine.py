@@ -17,7 +17,7 @@ from torchtop.advisor.suppression import explained
 from torchtop.seen import Seen
 from torchtop.snapshot import Abstention, Finding
 
-_RANK = {"critical": 0, "warn": 1, "info": 2}
+RANK = {"critical": 0, "warn": 1, "info": 2}  # worst first
 
 
 class Verdict(NamedTuple):
@@ -76,4 +76,4 @@ def _within_the_step(finding: Finding, step_s: float | None) -> Finding:
 
 def _order(finding: Finding) -> tuple[int, float, float, str]:
     """Severity, then seconds to be had, then share of what it is about (DESIGN 9)."""
-    return _RANK[finding.severity], -(finding.recoverable_s or 0.0), -(finding.share or 0.0), finding.code
+    return RANK[finding.severity], -(finding.recoverable_s or 0.0), -(finding.share or 0.0), finding.code

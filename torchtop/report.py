@@ -69,7 +69,7 @@ class Context(NamedTuple):
 def snapshot(window: Window, context: Context, taken: str, window_s: float, lens: Lens | None = None) -> Snapshot:
     """Describe the window. taken: RFC 3339 wall time; window_s: s that it spans; lens: what a screen looks at."""
     counted = {pid: statistics(rank.steps, rank.batch) for pid, rank in window.ranks.items()}
-    by_rank = [_distribution(window.ranks[info.pid], info, counted[info.pid]) for info in _current(context.ranks)]
+    by_rank = [_distribution(window.ranks[info.pid], info, counted[info.pid]) for info in current(context.ranks)]
     slowest = _slowest(by_rank)
     slow = window.ranks[slowest.pid] if slowest is not None else None
     looked_at = slow if lens is None or lens.pid is None else window.ranks.get(lens.pid)
@@ -110,7 +110,7 @@ def _not_looked_at(window: Window, context: Context, shown: Sequence[RankInfo]) 
     return sum(len(window.ranks[info.pid].tree.modules) for info in context.ranks if info not in shown)
 
 
-def _current(ranks: Sequence[RankInfo]) -> list[RankInfo]:
+def current(ranks: Sequence[RankInfo]) -> list[RankInfo]:
     """Those whose steps make up the job's: the attached ones; when none is any more, those that were."""
     attached = [info for info in ranks if info.state == "attached"]
     return attached or [info for info in ranks if info.state == "lost" and info.attach and info.stage != "replaced"]

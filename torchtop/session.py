@@ -10,6 +10,7 @@ import resource
 import signal
 import time
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -29,6 +30,7 @@ from torchtop.collectors.probe import ProbeCollector
 from torchtop.collectors.process import ProcessCollector
 from torchtop.collectors.stacks import StacksCollector
 from torchtop.errors import AttachError, NothingMeasured, TorchtopError, Unavailable
+from torchtop.judging import Judging, Wanted
 from torchtop.lens import Lens
 from torchtop.probe import wire
 from torchtop.ranks import Ranks
@@ -42,6 +44,12 @@ _PATIENCE_LIVE_S = 600.0  # s to wait for it where a screen says what is waited 
 _BREATH_S = 0.005  # s after a piece of work of 10 ms or more, in which keys are answered: 8 ranks send theirs at once
 _REST_S = 0.1  # s in which what belongs to the marks of a step comes after them: where its modules are called
 _STACKS_S = 30.0  # s between two stack dumps: one costs about 60 ms of CPU
+_AIM_S = 2.0  # s between two looks at which findings lack the line of their cause
+_BURST_S = 3.0  # s of stacks for such a line: 60 samples
+_BURSTS = 6  # bursts of one thread; after them only now and then
+_BURST_AGAIN_S = 60.0  # s until the next, for a thread that had so many
+_SCAN_FIRST_S = 2.0  # s after attach: the first steps are the job's own
+_SCAN_AGAIN_S = 600.0  # s between two scans of the weights, which change slowly
 
 
 class Options(NamedTuple):
@@ -55,6 +63,8 @@ class Options(NamedTuple):
     no_probe: bool = False
     live: bool = False
     """For a screen: snapshots come from the beginning on, a lost connection is made again, signals are somebody else's."""
+    advise: bool = False
+    """Take a closer look where a finding asks for it: bursts of stacks, one scan of the weights. A screen does so too."""
 
 
 class Outcome(NamedTuple):
@@ -92,6 +102,8 @@ class Session:
         self._cpu_model: str | None = None
         self._emitting = anyio.CancelScope()
         self._turn = anyio.Lock()
+        self._judging = Judging(steady=options.live)
+        self._stacks: StacksCollector | None = None
         self._tasks: TaskGroup
 
     async def run(self) -> Outcome:
@@ -184,6 +196,8 @@ class Session:
             probe.send(wire.BUDGET, share=self._options.budget)
         self._tasks.start_soon(probe.ping)
         self._run(probe)
+        if self._options.live or self._options.advise:
+            self._tasks.start_soon(self._scan_weights, probe)
         for collector in self._collectors:
             if isinstance(collector, (ProcessCollector, StacksCollector)):
                 collector.follow(tuple(self._ranks.known))
@@ -192,19 +206,51 @@ class Session:
         self._began = self._window.began = time.monotonic()
         self._cpu_model = cpu_model(Path("/proc"))
         pids = tuple(self._ranks.known)
+        self._stacks = StacksCollector(pids, _STACKS_S, first_delay_s=1.0)
         for collector in (
             HostCollector(1.0),
             ProcessCollector(pids, 1.0),
             GpuCollector(1.0),
-            StacksCollector(pids, _STACKS_S, first_delay_s=1.0),
+            self._stacks,
             MachineCollector(pids),
         ):
             self._run(collector)
         self._ranks.watch_ends(self._tasks)
+        if self._options.live or self._options.advise:
+            self._tasks.start_soon(self._find_lines)
 
     def _run(self, collector: Collector) -> None:
         self._collectors.append(collector)
         self._tasks.start_soon(self._pump, collector)
+
+    # Looking closer
+
+    async def _find_lines(self) -> None:
+        """Sample the stacks of those threads whose lines a finding lacks."""
+        bursts: Counter[Wanted] = Counter()
+        due: dict[Wanted, float] = {}
+        while True:
+            await anyio.sleep(_AIM_S)
+            if not self._options.live:
+                async with self._turn:
+                    self._look()
+            now = time.monotonic()
+            for thread in self._judging.wanted():
+                if now < due.get(thread, 0.0) or self._stacks is None:
+                    continue
+                bursts[thread] += 1
+                if bursts[thread] >= _BURSTS:
+                    due[thread] = now + _BURST_AGAIN_S
+                self._window.take(await self._stacks.burst(thread.pid, thread.tid, _BURST_S))
+
+    async def _scan_weights(self, probe: ProbeCollector) -> None:
+        """Ask for what the weights are like: soon, and on a screen now and then."""
+        await anyio.sleep(_SCAN_FIRST_S)
+        while not probe.ended:
+            probe.send(wire.LOOK, what="weights")
+            if not self._options.live:
+                return
+            await anyio.sleep(_SCAN_AGAIN_S)
 
     # Watching
 
@@ -274,15 +320,22 @@ class Session:
         now = time.monotonic()
         if self._options.horizon_s is not None:
             self._window.forget_before(now - self._options.horizon_s)
+        async with self._turn:
+            seen = self._look()
+            await self._breathe()
+        self._steps = max(self._steps, seen.steps.count or 0)
+        return await self._sink(seen)
+
+    def _look(self) -> Snapshot:
+        """Describe and judge the window as it is now."""
+        now = time.monotonic()
         for pid in self._ranks.known:
             self._window.add(pid)
         taken = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         window_s = min(now, self._until or now) - self._window.began
-        async with self._turn:
-            seen = snapshot(self._window, self._context(), taken, window_s, self._lens)
-            await self._breathe()
-        self._steps = max(self._steps, seen.steps.count or 0)
-        return await self._sink(seen)
+        context = self._context()
+        seen = snapshot(self._window, context, taken, window_s, self._lens)
+        return self._judging.advise(self._window, context, seen, now)
 
     # Ending
 

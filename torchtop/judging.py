@@ -1,0 +1,71 @@
+"""The advisor at work on a session's window: what is found, what to show of it, and whose lines are still wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from torchtop.advisor.engine import Verdict, judge
+from torchtop.advisor.registry import RULES
+from torchtop.advisor.steady import Steady
+from torchtop.frozen import freeze
+from torchtop.report import Context, current
+from torchtop.seen import Seen
+from torchtop.snapshot import Finding, Snapshot
+from torchtop.window import Window
+
+_LINES = {rule.CODE: rule.LINE for rule in RULES if hasattr(rule, "LINE")}
+
+
+class Wanted(NamedTuple):
+    """A thread whose stacks would tell a line. tid: kernel id as the target sees it, None: the main thread."""
+
+    pid: int
+    tid: int | None
+
+
+class Judging:
+    """steady: for a screen, on which findings must not flicker."""
+
+    def __init__(self, steady: bool) -> None:
+        self._steady = Steady() if steady else None
+        self._last: tuple[Seen, Verdict] | None = None
+
+    def advise(self, window: Window, context: Context, snapshot: Snapshot, now: float) -> Snapshot:
+        """The snapshot with what holds the job back, and what could not be judged."""
+        seen = freeze(
+            window,
+            [(info.pid, info.rank) for info in current(context.ranks)],
+            snapshot.window_s,
+            now,
+            world_size=context.world_size,
+            mode=snapshot.job.mode,
+            slowest_pid=snapshot.steps.pid,
+            devices_reason=next((row.reason for row in context.collectors if row.name == "gpu"), None),
+        )
+        verdict = judge(seen)
+        self._last = seen, verdict
+        if self._steady is not None:
+            verdict = self._steady.settle(verdict)
+        return replace(snapshot, findings=verdict.findings, abstained=verdict.abstained)
+
+    def wanted(self) -> tuple[Wanted, ...]:
+        """Threads to look at, for the findings of the last look that lack their line."""
+        if self._last is None:
+            return ()
+        seen, verdict = self._last
+        lacking = [finding for finding in verdict.findings if finding.code in _LINES and "line" not in finding.where]
+        threads = [thread for finding in lacking for thread in _threads(seen, finding)]
+        return tuple(dict.fromkeys(threads))
+
+
+def _threads(seen: Seen, finding: Finding) -> Sequence[Wanted]:
+    rank = next((rank for rank in seen.ranks if rank.pid == finding.where.get("pid")), seen.slow)
+    if rank is None:
+        return ()
+    if _LINES[finding.code] == "data" and rank.workers:
+        busiest = max(rank.workers, key=lambda pid: rank.workers[pid][-1].cpu_share or 0.0)
+        return (Wanted(busiest, None),)
+    return (Wanted(rank.pid, rank.facts.training_tid),)
