@@ -128,7 +128,7 @@ class Reading:
 
 
 class GpuCollector(Polled):
-    """All NVIDIA GPUs of the machine. Cost: some 15 NVML calls a device, made in a worker thread."""
+    """All NVIDIA GPUs of the machine. Cost: some 18 NVML calls a device, made in a worker thread."""
 
     name: ClassVar[str] = "gpu"
 
@@ -239,6 +239,7 @@ def _sample(nvml: Any, handle: Any, index: int, mig_index: int | None, known: di
     reading = Reading(nvml, handle, known)
     get, get_once = reading.get, reading.get_once
     sm, memory_clock = (nvml.NVML_CLOCK_SM,), (nvml.NVML_CLOCK_MEM,)
+    uncorrected = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
     uuid, name = get_once("uuid", "nvmlDeviceGetUUID"), get_once("name", "nvmlDeviceGetName")
     util = get("util", "nvmlDeviceGetUtilizationRates")
     if util is None:
@@ -270,6 +271,11 @@ def _sample(nvml: Any, handle: Any, index: int, mig_index: int | None, known: di
         throttle_reasons=throttle_names(reasons) if reasons is not None else None,
         processes=reading.processes(),
         missing=reading.missing,
+        pcie_generation=get("pcie_generation", "nvmlDeviceGetCurrPcieLinkGeneration"),
+        pcie_generation_max=get_once("pcie_generation_max", "nvmlDeviceGetMaxPcieLinkGeneration"),
+        pcie_width=get("pcie_width", "nvmlDeviceGetCurrPcieLinkWidth"),
+        pcie_width_max=get_once("pcie_width_max", "nvmlDeviceGetMaxPcieLinkWidth"),
+        ecc_uncorrected=get("ecc_uncorrected", "nvmlDeviceGetTotalEccErrors", args=uncorrected),
     )
 
 

@@ -1,4 +1,4 @@
-"""How fast the CPU is, as it was once measured by consent, and how many of its cores the job may use.
+"""How many cores the job may use, and how fast the CPU is, as it was once measured by consent.
 
 `calibrate` measures one core with peak_rates.py, in a process of the target's own interpreter: that one has the torch
 which the job computes with. The collector only reads what was kept. GPU peaks are published: torchtop/gpu_peaks.py.
@@ -22,7 +22,7 @@ from torchtop.collectors import machine_cache
 from torchtop.collectors.base import Meter
 from torchtop.collectors.host import cpu_model
 from torchtop.collectors.process import cgroup_directories
-from torchtop.errors import AttachError
+from torchtop.errors import AttachError, Unavailable
 from torchtop.record import CoreRates, MachineSample
 
 METHOD = (
@@ -96,7 +96,10 @@ def _in_words(core: CoreRates) -> str:
 
 
 class MachineCollector:
-    """One reading: what was kept of this machine, and the cores that the ranks may use. Cost: some ten small files."""
+    """One reading: the cores that the ranks may use, and what was kept of this machine. Cost: some ten small files.
+
+    Without the latter the cores are told all the same, and then that the rest is `Unavailable`.
+    """
 
     name: ClassVar[str] = "machine"
 
@@ -112,24 +115,24 @@ class MachineCollector:
         self._cache = cache
         self._proc = proc
         self._sys = sys
-        self._core: CoreRates | None = None
 
     async def open(self) -> None:
-        """Raise `Unavailable` when nothing was kept that holds for this CPU."""
-        began = time.monotonic()
-        path = machine_cache.cache_file() if self._cache is None else self._cache
-        self._core = machine_cache.read(path, cpu_model(self._proc))
-        self.meter.total_s += time.monotonic() - began
+        """Nothing is held."""
 
     async def samples(self) -> AsyncIterator[MachineSample]:
-        """Yield the one reading."""
-        if self._core is None:
-            return
+        """Yield the one reading. Then raise `Unavailable` when nothing was kept that holds for this CPU."""
         began = time.monotonic()
         cores, because = usable_cores(self._rank_pids, self._proc, self._sys)
+        core, absent = None, None
+        try:
+            core = machine_cache.read(self._cache or machine_cache.cache_file(), cpu_model(self._proc))
+        except Unavailable as reason:
+            absent = reason
         self.meter.reads += 1
         self.meter.total_s += time.monotonic() - began
-        yield MachineSample(t=began, usable_cores=cores, usable_cores_because=because, core=self._core)
+        yield MachineSample(t=began, usable_cores=cores, usable_cores_because=because, core=core)
+        if absent is not None:
+            raise absent
 
     async def close(self) -> None:
         """Nothing is held."""

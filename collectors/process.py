@@ -1,8 +1,8 @@
 """The ranks of a job and their DataLoader workers, from /proc/PID (proc(5)) and cgroup memory files.
 
 Traps of the source, as the kernel has them:
-- /proc/PID/status counts context switches of the main thread alone. That is the thread that trains; adding up hundreds
-  of OpenMP threads would cost more than all other files together.
+- /proc/PID/status counts context switches of the main thread alone, and its schedstat is read alone. That is the thread
+  that trains; adding up hundreds of OpenMP threads would cost more than all other files together.
 - /proc/PID/io and /proc/PID/exe of another user's process need ptrace permission. Without it: None, not a failure.
 - A pid is reused; only pid and start time together name a process.
 """
@@ -43,6 +43,7 @@ class Known(NamedTuple):
     t: float
     stat: Stat
     switches: int | None
+    run_delay_s: float | None
     io: tuple[int, int] | None
     cgroup: tuple[Path, ...]
     identity: Identity
@@ -54,6 +55,17 @@ def parse_switches(status: str) -> int | None:
     """Involuntary context switches of the main thread in /proc/PID/status; None in kernels that do not count them."""
     found = re.search(r"^nonvoluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE)
     return int(found[1]) if found else None
+
+
+def parse_run_delay(schedstat: str) -> float | None:
+    """s that a thread was ready to run and waited for a CPU, of /proc/PID/task/TID/schedstat (sched-stats.rst).
+
+    None in kernels that have the file but do not count: there all numbers stay 0.
+    """
+    fields = schedstat.split()
+    if len(fields) < 3 or not any(map(int, fields[:3])):
+        return None
+    return int(fields[1]) / 1e9
 
 
 def parse_io(text: str) -> tuple[int, int]:
@@ -207,11 +219,12 @@ class ProcessCollector(Polled):
         else:
             identity = Identity(stat.name, _exe(directory), _text(f"{directory}/cmdline") or "")
             cgroup = cgroup_directories(self._cgroup, _text(f"{directory}/cgroup") or "")
-        io = _text(f"{directory}/io")
+        io, schedstat = _text(f"{directory}/io"), _text(f"{directory}/task/{pid}/schedstat")
         return Known(
             t=t,
             stat=stat,
             switches=parse_switches(status),
+            run_delay_s=parse_run_delay(schedstat) if schedstat else None,
             io=parse_io(io) if io else None,
             cgroup=cgroup,
             identity=identity,
@@ -242,6 +255,7 @@ def _sample(pid: int, rank_pid: int, now: Known, before: Known | None, cgroup: C
     seconds = now.t - before.t if before else 0.0
     read_now, write_now = now.io or (None, None)
     read_before, write_before = (before.io if before else None) or (None, None)
+    run_delay = per_second(now.run_delay_s, before.run_delay_s if before else None, seconds)
     return ProcessSample(
         t=now.t,
         pid=pid,
@@ -255,6 +269,9 @@ def _sample(pid: int, rank_pid: int, now: Known, before: Known | None, cgroup: C
         involuntary_switches_per_s=per_second(now.switches, before.switches if before else None, seconds),
         cgroup_memory_limit_bytes=cgroup.limit,
         cgroup_memory_bytes=cgroup.used,
+        # A wait is counted at its end: one that began before the last reading is longer than the time since.
+        run_delay_share=min(run_delay, 1.0) if run_delay is not None else None,
+        major_faults_per_s=per_second(now.stat.major_faults, before.stat.major_faults if before else None, seconds),
     )
 
 

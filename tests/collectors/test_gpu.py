@@ -104,8 +104,17 @@ def test_reads_every_field_in_its_unit(build: Build) -> None:
             memory_clock_mhz=1593,
             throttle_reasons=(),
             processes=(),
-            missing={"energy_j": "nvmlDeviceGetTotalEnergyConsumption: Not Supported"},
+            missing={
+                "energy_j": "nvmlDeviceGetTotalEnergyConsumption: Not Supported",
+                "ecc_uncorrected": "nvmlDeviceGetTotalEccErrors: Not Supported",
+            },
+            pcie_generation=1,
+            pcie_generation_max=4,
+            pcie_width=8,
+            pcie_width_max=16,
+            ecc_uncorrected=None,
         )
+        assert (whole.pcie_generation, whole.pcie_width, whole.ecc_uncorrected) == (4, 16, 5_000_000_001)
         assert whole.energy_j == 5_000_000_000.123
         assert whole.throttle_reasons == ("sw-power-cap", "hw-thermal-slowdown")
         assert whole.processes == (GpuProcess(17, None), GpuProcess(99, 4096), GpuProcess(4242, 1 << 30))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from torchtop.attach.proc import PAGE_BYTES
 from torchtop.collectors.host import (
     CpuTimes,
     HostCollector,
@@ -17,6 +18,7 @@ from torchtop.collectors.host import (
     parse_net_dev,
     parse_pressure,
     parse_stat,
+    parse_vmstat,
     per_second,
 )
 from torchtop.errors import Unavailable
@@ -69,6 +71,11 @@ def test_disks_count_once() -> None:
 
 def test_network_leaves_out_loopback_and_virtual_interfaces() -> None:
     assert parse_net_dev((PROC / "net/dev").read_text()) == (91009686 + 1000 + 1, 154681 + 2000 + 1)
+
+
+def test_swapped_pages_are_bytes() -> None:
+    assert parse_vmstat((PROC / "vmstat").read_text()) == (12 * PAGE_BYTES, 300 * PAGE_BYTES)
+    assert parse_vmstat("nr_free_pages 1\npgpgin 2\npgpgout 3\n") is None
 
 
 @pytest.mark.parametrize(
@@ -125,6 +132,8 @@ async def test_second_reading_has_rates_since_the_first(proc: Path) -> None:
     disks.write_text(disks.read_text().replace("sda 900 10 1000 300 500 20 2000", "sda 900 10 2000 300 500 20 4000"))
     net = proc / "net/dev"
     net.write_text(net.read_text().replace("  eth0: 91009686", "  eth0: 91013782"))
+    vmstat = proc / "vmstat"
+    vmstat.write_text(vmstat.read_text().replace("pswpin 12", "pswpin 22"))
     second = await read(collector)
     seconds = second.t - first.t
     assert second.cpu_util == 0.75
@@ -132,11 +141,13 @@ async def test_second_reading_has_rates_since_the_first(proc: Path) -> None:
     assert second.disk_write_bytes_per_s == pytest.approx(2000 * 512 / seconds)
     assert second.net_receive_bytes_per_s == pytest.approx(4096 / seconds)
     assert second.net_send_bytes_per_s == 0.0
+    assert second.swap_in_bytes_per_s == pytest.approx(10 * PAGE_BYTES / seconds)
+    assert second.swap_out_bytes_per_s == 0.0
 
 
 async def test_what_the_kernel_does_not_give_is_none(proc: Path) -> None:
     shutil.rmtree(proc / "pressure")
-    for name in ("loadavg", "meminfo", "diskstats", "net/dev"):
+    for name in ("loadavg", "meminfo", "vmstat", "diskstats", "net/dev"):
         (proc / name).unlink()
     collector = HostCollector(proc=proc)
     await collector.open()

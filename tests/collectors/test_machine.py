@@ -135,9 +135,15 @@ def test_where_it_is_kept(tmp_path: Path) -> None:
     assert "/" not in machine_cache.machine_id(tmp_path) != "uninitialized"
 
 
-async def test_without_a_file_the_collector_is_off(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="never measured"):
-        await MachineCollector((os.getpid(),), cache=tmp_path / "none.json").open()
+async def test_without_a_file_only_the_cores_are_told_and_why(tmp_path: Path, proc: Path) -> None:
+    collector = MachineCollector((PID,), tmp_path / "none.json", proc, tmp_path / "sys")
+    await collector.open()
+    told = []
+    with pytest.raises(Unavailable, match="never measured") as reason:
+        async for sample in collector.samples():
+            told.append(sample)
+    assert machine_cache.COMMAND in str(reason.value)
+    assert [(sample.usable_cores, sample.core) for sample in told] == [(3.0, None)]
 
 
 async def test_one_reading(tmp_path: Path, proc: Path) -> None:

@@ -25,6 +25,7 @@ from torchtop.collectors.process import (
     cgroup_memory,
     parse_cgroup,
     parse_io,
+    parse_run_delay,
     parse_switches,
 )
 from torchtop.errors import Unavailable
@@ -65,12 +66,14 @@ class Machine:
         start: int = 100,
         io: tuple[int, int] | None = (0, 0),
         switches: int = 0,
+        faults: int = 0,
+        schedstat: str | None = None,
         children: str | None = None,
     ) -> None:
         """Write, or write anew, what /proc says of a process; `children` of its main thread."""
         directory = self.proc / str(pid)
         (directory / "task" / str(pid)).mkdir(parents=True, exist_ok=True)
-        (directory / "stat").write_text(stat_line(pid, parent, name, state, cpu_s, start))
+        (directory / "stat").write_text(stat_line(pid, parent, name, state, cpu_s, start, faults))
         (directory / "status").write_text(f"Name:\t{name}\nnonvoluntary_ctxt_switches:\t{switches}\n")
         (directory / "cmdline").write_text(cmdline)
         (directory / "cgroup").write_text("0::/job\n")
@@ -80,15 +83,17 @@ class Machine:
         (directory / "exe").unlink(missing_ok=True)
         if exe is not None:
             (directory / "exe").symlink_to(exe)
+        if schedstat is not None:
+            (directory / "task" / str(pid) / "schedstat").write_text(schedstat)
         if children is not None:
             (directory / "task" / str(pid) / "children").write_text(children)
 
 
-def stat_line(pid: int, parent: int, name: str, state: str, cpu_s: int, start: int) -> str:
+def stat_line(pid: int, parent: int, name: str, state: str, cpu_s: int, start: int, faults: int = 0) -> str:
     """A line of /proc/PID/stat with 7 threads and 1,000 resident pages."""
     user, system = cpu_s * TICKS_PER_S - cpu_s, cpu_s
     return (
-        f"{pid} ({name}) {state} {parent} 10 10 0 -1 4194304 5 6 7 8 {user} {system} 1 2 20 0 7 0 {start} 99999 1000 "
+        f"{pid} ({name}) {state} {parent} 10 10 0 -1 4194304 5 6 {faults} 8 {user} {system} 1 2 20 0 7 0 {start} 99999 1000 "
         "18446744073709551615 1 1 0 0 0 0 0 16781312 2 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
     )
 
@@ -113,6 +118,14 @@ def test_stat_survives_any_name(name: str) -> None:
 def test_switches_are_the_involuntary_ones() -> None:
     assert parse_switches("voluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t31\n") == 31
     assert parse_switches("Name:\tkthreadd\n") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "delay_s"),
+    [("123456789 2500000000 17\n", 2.5), ("5000 0 1\n", 0.0), ("0 0 0\n", None), ("", None)],
+)
+def test_run_delay_is_the_second_number(text: str, delay_s: float | None) -> None:
+    assert parse_run_delay(text) == delay_s
 
 
 def test_io_is_storage_not_page_cache() -> None:
@@ -221,7 +234,7 @@ async def test_children_of_every_thread_are_found(machine: Machine) -> None:
 
 async def test_sample_and_rates(machine: Machine) -> None:
     write(machine.cgroup / "job", memory_dot_max="8000", memory_dot_current="5000")
-    machine.process(10, state="R", cpu_s=50, io=(1000, 0), switches=10)
+    machine.process(10, state="R", cpu_s=50, io=(1000, 0), switches=10, faults=3, schedstat="900 1000 7\n")
     collector = machine.collector(10)
     await collector.open()
     (first,) = await collector.read()
@@ -239,7 +252,7 @@ async def test_sample_and_rates(machine: Machine) -> None:
         cgroup_memory_limit_bytes=8000,
         cgroup_memory_bytes=5000,
     )
-    machine.process(10, state="D", cpu_s=53, io=(5096, 512), switches=40)
+    machine.process(10, state="D", cpu_s=53, io=(5096, 512), switches=40, faults=8, schedstat="950 2000 9\n")
     (second,) = await collector.read()
     seconds = second.t - first.t
     assert second.state == "D"
@@ -247,6 +260,25 @@ async def test_sample_and_rates(machine: Machine) -> None:
     assert second.read_bytes_per_s == pytest.approx(4096 / seconds)
     assert second.write_bytes_per_s == pytest.approx(512 / seconds)
     assert second.involuntary_switches_per_s == pytest.approx(30 / seconds)
+    assert second.run_delay_share == pytest.approx(1000 / 1e9 / seconds)
+    assert second.major_faults_per_s == pytest.approx(5 / seconds)
+
+
+async def test_a_wait_that_began_before_the_last_reading_is_no_more_than_all_of_the_time(machine: Machine) -> None:
+    machine.process(10, schedstat="900 0 7\n")
+    collector = machine.collector(10)
+    await collector.read()
+    machine.process(10, schedstat="900 99000000000 8\n")
+    (sample,) = await collector.read()
+    assert sample.run_delay_share == 1.0
+
+
+async def test_a_kernel_without_schedstat_leaves_only_the_delay_out(machine: Machine) -> None:
+    machine.process(10)
+    collector = machine.collector(10)
+    await collector.read()
+    (sample,) = await collector.read()
+    assert (sample.run_delay_share, sample.major_faults_per_s) == (None, 0.0)
 
 
 async def test_reused_pid_starts_without_rates(machine: Machine) -> None:
@@ -337,4 +369,6 @@ async def test_real_workers_and_nothing_else(method: str) -> None:
         for sample in samples:
             assert sample.rss_bytes and sample.threads and sample.state in "RSD"
             assert sample.cpu_share is not None and sample.cpu_share >= 0
+            assert sample.run_delay_share is None or 0 <= sample.run_delay_share <= 1
+            assert sample.major_faults_per_s is not None and sample.major_faults_per_s >= 0
     assert [sample.pid for sample in await collector.read()] == [os.getpid()]

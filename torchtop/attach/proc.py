@@ -55,6 +55,7 @@ class Stat(NamedTuple):
     name: str
     state: str
     parent: int
+    major_faults: int
     cpu_s: float
     threads: int
     start_ticks: int
@@ -84,6 +85,7 @@ def parse_stat(text: str) -> Stat:
         name=head.partition("(")[2],
         state=fields[0],
         parent=int(fields[1]),
+        major_faults=int(fields[9]),
         cpu_s=(int(fields[11]) + int(fields[12])) / TICKS_PER_S,
         threads=int(fields[17]),
         start_ticks=int(fields[19]),
