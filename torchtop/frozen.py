@@ -9,35 +9,44 @@ from typing import Any, TypeVar
 import msgspec
 
 from torchtop import gpu_peaks
-from torchtop.layer_report import layers
-from torchtop.record import GpuSample, ProcessSample, StepRow
-from torchtop.seen import DeviceSeen, Facts, Phase, RankSeen, Seen
+from torchtop.layer_report import layers, peaks_of
+from torchtop.record import GpuSample, Neighbour, Neighbours, ProcessSample, StackBurst, StackFrame, StepRow
+from torchtop.seen import DeviceSeen, Facts, Phase, RankSeen, Seen, StackCount, Stacks
+from torchtop.snapshot import Frame
 from torchtop.step_statistics import phases_of_compiled, plain_rows, statistics
 from torchtop.timeline import ArmedStep
 from torchtop.window import RankWindow, Window
 
-_STEPS = 4_000  # rows of a rank that are judged: of a 5 ms step 20 s, and 1 ms to go through them
+_STEPS = 4_000  # rows of the slowest rank that are judged: of a 5 ms step 20 s, and 1 ms to go through them
+_STEPS_OF_OTHERS = 500  # of the other ranks, which are only compared with it
 _READINGS = 600  # of each source, at one a second
+_PAUSES = 4_000  # runs of the garbage collector, and saves
+_BURSTS_S = 60.0  # s after which a burst of stacks says nothing of now
+_BUSY_CORES = 0.05  # a neighbour that uses less over all looks takes nothing from the job
 
 _T = TypeVar("_T")
 
 
 def freeze(window: Window, ranks: Sequence[tuple[int, int | None]], window_s: float, now: float, **job: Any) -> Seen:
     """ranks: (pid, global rank) of those that are attached; job: world_size, mode, slowest_pid, devices_reason."""
-    seen = tuple(_rank(window, window.ranks[pid], rank, now) for pid, rank in ranks)
-    slowest_pid = job.get("slowest_pid")
+    known = [pid for pid, _ in ranks]
+    slowest = known.index(job["slowest_pid"]) if job.get("slowest_pid") in known else 0
+    seen = tuple(
+        _rank(window, window.ranks[pid], rank, now, _STEPS if place == slowest else _STEPS_OF_OTHERS)
+        for place, (pid, rank) in enumerate(ranks)
+    )
     return Seen(
         window_s=window_s,
         now=now,
         world_size=job.get("world_size"),
         ranks=seen,
-        slowest=next((place for place, rank in enumerate(seen) if rank.pid == slowest_pid), 0),
+        slowest=slowest,
         mode=job.get("mode"),
         host=_latest(window.host),
-        neighbours=window.neighbours,
+        neighbours=_neighbours(window.neighbours),
         devices=tuple(_device(_latest(readings), [pid for pid, _ in ranks]) for readings in window.devices_in_order()),
         devices_reason=job.get("devices_reason"),
-        machine=window.machine,
+        machine=window.machine if window.machine is not None and window.machine.core is not None else None,
         usable_cores=window.machine.usable_cores if window.machine is not None else None,
     )
 
@@ -58,13 +67,14 @@ def facts(told: Mapping[str, Any]) -> Facts:
         return known
 
 
-def _rank(window: Window, rank: RankWindow, number: int | None, now: float) -> RankSeen:
-    steps = _newest(rank.steps, _STEPS)
+def _rank(window: Window, rank: RankWindow, number: int | None, now: float, count: int) -> RankSeen:
+    steps = _newest(rank.steps, count)
     plain, excluded = plain_rows(steps)
     counted = statistics(steps, rank.batch)
-    rows, left_out = layers(rank, number)
+    rows, left_out = layers(rank, number, peaks_of(window, rank))
     own, workers = _processes(rank)
     phases, phases_are = _phases(rank, steps)
+    stacks, stacks_reason = _stacks(window, rank, now)
     return RankSeen(
         rank=number,
         pid=rank.pid,
@@ -86,16 +96,17 @@ def _rank(window: Window, rank: RankWindow, number: int | None, now: float) -> R
         parameters_bytes=rank.memory.get("parameters_bytes"),
         gradients_bytes=rank.memory.get("gradients_bytes"),
         optimizer_bytes=rank.memory.get("optimizer_bytes"),
-        allocator=(),
+        allocator=_latest(rank.allocator),
         processes=own,
         workers=workers,
-        gc_pauses=(),
-        gc_seconds=None,
-        saves=(),
-        zero_grad=None,
-        stacks=(),
-        stacks_reason=None,
-        weights=None,
+        gc_pauses=_newest(rank.pauses.runs, _PAUSES),
+        gc_seconds=rank.pauses.gc_seconds,
+        saves=_newest(rank.pauses.saves, _PAUSES),
+        zero_grad=rank.pauses.zero_grad,
+        stacks=stacks,
+        stacks_reason=stacks_reason,
+        weights=rank.weights.found,
+        weights_reason=rank.weights.reason,
         watched_s=now - window.began,
     )
 
@@ -138,6 +149,50 @@ def _processes(rank: RankWindow) -> tuple[tuple[ProcessSample, ...], dict[int, t
     return tuple(own[-_READINGS:]), alive
 
 
+def _neighbours(looks: Sequence[Neighbours]) -> tuple[Neighbour, ...] | None:
+    """Mean over the looks; who was not among the busy ones in a look used nothing in it. None before the first."""
+    if not looks:
+        return None
+    latest: dict[int, Neighbour] = {}
+    cores: dict[int, float] = {}
+    for look in looks:
+        for one in look.processes:
+            latest[one.pid] = one
+            cores[one.pid] = cores.get(one.pid, 0.0) + one.cores / len(looks)
+    found = [msgspec.structs.replace(one, cores=cores[pid]) for pid, one in latest.items()]
+    return tuple(sorted((one for one in found if one.cores >= _BUSY_CORES), key=lambda one: (-one.cores, one.pid)))
+
+
+def _stacks(window: Window, rank: RankWindow, now: float) -> tuple[tuple[Stacks, ...], str | None]:
+    """(the bursts of each process put together, the rank's own first; why they failed)."""
+    ours = {sample.pid for sample in rank.processes} | {rank.pid}
+    taken = [burst for burst in window.bursts if burst.pid in ours and now - burst.t <= _BURSTS_S]
+    bursts: dict[int, list[StackBurst]] = {}
+    for burst in taken:
+        if burst.tallies:
+            bursts.setdefault(burst.pid, []).append(burst)
+    found = tuple(_together(pid, bursts[pid]) for pid in sorted(bursts, key=lambda pid: (pid != rank.pid, pid)))
+    return found, taken[-1].reason if taken and not found else None
+
+
+def _together(pid: int, bursts: Sequence[StackBurst]) -> Stacks:
+    counted: dict[tuple[StackFrame, ...], int] = {}
+    for burst in bursts:
+        for tally in burst.tallies:
+            counted[tally.frames] = counted.get(tally.frames, 0) + tally.count
+    most = sorted(counted.items(), key=lambda one: -one[1])
+    return Stacks(
+        pid=pid,
+        samples=sum(counted.values()),
+        rate_hz=bursts[-1].rate_hz,
+        counts=tuple(StackCount(frames=tuple(map(_frame, frames)), count=count) for frames, count in most),
+    )
+
+
+def _frame(frame: StackFrame) -> Frame:
+    return Frame(function=frame.function, file=frame.file, line=frame.line)
+
+
 def _device(readings: tuple[GpuSample, ...], pids: Sequence[int]) -> DeviceSeen:
     latest = readings[-1]
     peaks = gpu_peaks.published(latest.name, latest.mig_index is not None)
@@ -155,4 +210,5 @@ def _latest(readings: Sequence[_T]) -> tuple[_T, ...]:
 
 
 def _newest(rows: Sequence[_T], count: int) -> tuple[_T, ...]:
-    return tuple(islice(rows, max(len(rows) - count, 0), None))
+    # From the end: a deque of 20,000 has no short way to the middle.
+    return tuple(islice(reversed(rows), count))[::-1]

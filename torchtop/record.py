@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 
 class HostSample(Struct, frozen=True):
-    """The machine as a whole. Source: /proc/stat, /proc/meminfo, /proc/pressure, /proc/diskstats, /proc/net/dev."""
+    """The machine as a whole. Source: /proc/stat, meminfo, pressure, vmstat, diskstats, net/dev."""
 
     t: Annotated[float, Meta(description="s, monotonic, when it was read")]
     cpus: Annotated[int, Meta(description="logical CPUs")]
@@ -40,6 +40,13 @@ class Neighbour(Struct, frozen=True):
     pid: Annotated[int, Meta(description="process id as the monitor sees it")]
     name: Annotated[str, Meta(description="comm of /proc/PID/stat, 15 characters at most")]
     cores: Annotated[float, Meta(description="cores used since the last reading")]
+
+
+class Neighbours(Struct, frozen=True):
+    """One look at all other processes. Empty when nobody else was busy. Source: /proc/PID/stat."""
+
+    t: Annotated[float, Meta(description="s, monotonic, when it was read")]
+    processes: Annotated[tuple[Neighbour, ...], Meta(description="busiest first, 8 at most, 0.05 cores at least")]
 
 
 class ProcessSample(Struct, frozen=True):
@@ -108,7 +115,8 @@ class GpuSample(Struct, frozen=True):
 class StepRow(NamedTuple):
     """One complete step, as the probe counted it; columns of wire.STEP_COLUMNS.
 
-    backward_wait_s: of backward, s in which the training thread used no CPU: it waited, for other ranks mostly.
+    backward_wait_s: of backward, s in which the training thread used no CPU: for other ranks, for a CPU, and where torch
+    computes with several threads (OMP_WAIT_POLICY=passive) for those: compare it between ranks. None on CUDA.
     """
 
     t_end: float
@@ -127,7 +135,7 @@ class ProbeMessage(Struct, frozen=True):
 
     t: Annotated[float, Meta(description="s, monotonic, when the monitor read it")]
     rank_pid: Annotated[int, Meta(description="pid of the target as the monitor sees it")]
-    type: Annotated[str, Meta(description="facts, modules, sites, step, layers, memory, health or bye")]
+    type: Annotated[str, Meta(description="facts, modules, sites, step, layers, pauses, allocator, memory, weights, health or bye")]
     body: Annotated[dict[str, Any], Meta(description="the message; shapes in wire.py")]
 
 
@@ -151,6 +159,24 @@ class StackSample(Struct, frozen=True):
     frames: Annotated[tuple[StackFrame, ...], Meta(description="innermost first")]
 
 
+class StackTally(Struct, frozen=True):
+    """How often one stack was seen in a burst."""
+
+    frames: Annotated[tuple[StackFrame, ...], Meta(description="innermost first")]
+    count: Annotated[int, Meta(description="samples")]
+
+
+class StackBurst(Struct, frozen=True):
+    """Many samples of one thread within some seconds. Source: `py-spy record --format raw`."""
+
+    t: Annotated[float, Meta(description="s, monotonic, when it ended")]
+    pid: Annotated[int, Meta(description="process id as the monitor sees it: a rank, or one of its loader workers")]
+    seconds: Annotated[float, Meta(description="s that it took")]
+    rate_hz: Annotated[float, Meta(description="samples a second that were asked for")]
+    tallies: Annotated[tuple[StackTally, ...], Meta(description="most frequent first; idle moments counted")]
+    reason: Annotated[str | None, Meta(description="why there is no sample; null when there are some")] = None
+
+
 class CoreRates(Struct, frozen=True):
     """What one core of this machine's CPU reached when it was measured. Source: collectors/peak_rates.py."""
 
@@ -164,12 +190,12 @@ class CoreRates(Struct, frozen=True):
 
 
 class MachineSample(Struct, frozen=True):
-    """How fast the CPU is, and how much of it the job may use. Source: the calibration's file, /proc, /sys."""
+    """How much of the CPU the job may use, and how fast it is. Source: /proc, /sys, the calibration's file."""
 
     t: Annotated[float, Meta(description="s, monotonic, when it was read")]
     usable_cores: Annotated[float | None, Meta(description="cores that the ranks here may use together")]
     usable_cores_because: Annotated[str, Meta(description="what sets that number")]
-    core: Annotated[CoreRates, Meta(description="what one core reached")]
+    core: Annotated[CoreRates | None, Meta(description="what one core reached; null: never measured")]
 
 
-Sample = HostSample | Neighbour | ProcessSample | GpuSample | ProbeMessage | StackSample | MachineSample
+Sample = HostSample | Neighbours | ProcessSample | GpuSample | ProbeMessage | StackSample | StackBurst | MachineSample

@@ -55,6 +55,15 @@ class DistributedFacts(Struct, frozen=True, kw_only=True):
     world_size: Annotated[int, Meta(description="ranks")]
 
 
+class Compilation(Struct, frozen=True, kw_only=True):
+    """One function that dynamo compiled, of the last 64 compilations of the process."""
+
+    at: Annotated[Frame, Meta(description="where the function begins")]
+    count: Annotated[int, Meta(description="times that it was compiled")]
+    seconds: Annotated[float, Meta(description="s that this took together")]
+    reason: Annotated[str | None, Meta(description="why it was compiled again, the last time; null: it was not")] = None
+
+
 class Facts(Struct, frozen=True, kw_only=True):
     """Settings of one rank; a field that its probe does not tell is None or empty."""
 
@@ -68,9 +77,12 @@ class Facts(Struct, frozen=True, kw_only=True):
     dtypes: Annotated[tuple[str, ...], Meta(description="dtypes of the parameters")] = ()
     roots: Annotated[tuple[str, ...], Meta(description="classes of the root modules: wrappers show here")] = ()
     dropout_modules: Annotated[int, Meta(description="dropout modules with p > 0")] = 0
-    autocast: Annotated[str | None, Meta(description="dtype of autocast in the root forward; null: off, not seen")] = (
+    autocast: Annotated[str | None, Meta(description="dtype of autocast in the forward pass; null: off, not seen")] = (
         None
     )
+    autocast_seen: Annotated[
+        bool, Meta(description="a forward pass was looked into: without autocast it is off, not just not seen")
+    ] = False
     loader: Annotated[LoaderFacts | None, Meta(description="the DataLoader last iterated")] = None
     optimizers: Annotated[tuple[OptimizerFacts, ...], Meta(description="optimizers that stepped since attach")] = ()
     grad_scaler: Annotated[bool | None, Meta(description="a GradScaler is in use")] = None
@@ -81,12 +93,17 @@ class Facts(Struct, frozen=True, kw_only=True):
     )
     grads_kept: Annotated[
         bool | None,
-        Meta(description="gradients of the step before were still there when backward began; null: not seen"),
+        Meta(
+            description="gradients of the step before were still there when backward began; null: not seen, or several optimizers"
+        ),
     ] = None
     synced_passes: Annotated[
         float | None, Meta(description="backward passes per step in which DDP all-reduced; null: no DDP, not seen")
     ] = None
     find_unused_parameters: Annotated[bool | None, Meta(description="setting of DDP; null: no DDP")] = None
+    compilations: Annotated[
+        tuple[Compilation, ...], Meta(description="functions that dynamo compiled, most often first, 5 at most")
+    ] = ()
 
 
 class GcPause(Struct, frozen=True):
@@ -95,26 +112,33 @@ class GcPause(Struct, frozen=True):
     t: Annotated[float, Meta(description="s, monotonic, when it ended")]
     seconds: Annotated[float, Meta(description="s that it took")]
     generation: Annotated[int, Meta(description="0, 1 or 2: 2 looks at everything")]
-    at: Annotated[Frame | None, Meta(description="innermost frame outside torch and the standard library")]
-    explicit: Annotated[bool, Meta(description="gc.collect() was called; else an allocation set it off")] = False
+    at: Annotated[
+        Frame | None,
+        Meta(description="innermost frame of the program, else of a library that is neither torch nor Python's own"),
+    ]
+    explicit: Annotated[
+        bool, Meta(description="gc.collect() was called, as far as the counters tell; else an allocation set it off")
+    ] = False
 
 
 class Save(Struct, frozen=True):
-    """One write of a checkpoint on the training thread."""
+    """One write of a checkpoint on the training thread: what the function took, not what is flushed or copied after it."""
 
     t: Annotated[float, Meta(description="s, monotonic, when it ended")]
     seconds: Annotated[float, Meta(description="s that it took")]
     function: Annotated[str, Meta(description="torch.save, safetensors.torch.save_file, ...")]
-    at: Annotated[Frame | None, Meta(description="innermost frame outside the libraries that save")]
+    at: Annotated[Frame | None, Meta(description="as in GcPause")]
 
 
 class ZeroGrad(Struct, frozen=True):
-    """Calls of zero_grad on the training thread, summed up since attach."""
+    """Calls of zero_grad on the training thread in the window. Not seen in jobs that compile anything."""
 
     calls: Annotated[int, Meta(description="how many")]
     seconds: Annotated[float, Meta(description="s that they took together")]
     kept: Annotated[int, Meta(description="how many of them had set_to_none=False")]
-    at: Annotated[Frame | None, Meta(description="who called it with set_to_none=False")] = None
+    at: Annotated[
+        Frame | None, Meta(description="the line that called it with set_to_none=False, and took longest")
+    ] = None
 
 
 class Phase(Struct, frozen=True):
@@ -147,7 +171,10 @@ class Stacks(Struct, frozen=True):
 
 
 class WeightRow(Struct, frozen=True):
-    """What a scan found in one parameter of two or more dimensions, or in any parameter that never had a gradient."""
+    """What a scan found in one parameter of two or more dimensions, or in any parameter that never had a gradient.
+
+    Weights of torch.nn.utils.prune are what the module computes with: masked. Tied ones count once.
+    """
 
     module: Annotated[str, Meta(description="shown name of its module, as in layers")]
     type: Annotated[str, Meta(description="class of its module")]
@@ -156,16 +183,32 @@ class WeightRow(Struct, frozen=True):
     bytes: Annotated[int, Meta(description="bytes")]
     trainable: Annotated[bool, Meta(description="requires_grad")]
     had_gradient: Annotated[
-        bool | None, Meta(description="a gradient was seen at any boundary looked at; null: none looked at")
+        bool | None,
+        Meta(description="a gradient was seen at any boundary looked at; null: in no optimizer that was looked at"),
     ]
-    channels: Annotated[int | None, Meta(description="output channels; null where it has none")] = None
+    channels: Annotated[int | None, Meta(description="output channels; null where it has none, or not scanned")] = None
+    channels_looked: Annotated[
+        int | None,
+        Meta(description="of those, that were read: of large ones every second, third ...; null: not scanned"),
+    ] = None
     channels_near_zero: Annotated[
-        int | None, Meta(description="of those, with a norm below 1 % of the median channel's; null: not scanned")
+        int | None,
+        Meta(
+            description="of those, with a norm <= 1 % of the root mean square of the channel norms; null: not scanned"
+        ),
+    ] = None
+    elements_looked: Annotated[
+        int | None, Meta(description="elements that were compared: of large ones, some channels; null: not scanned")
     ] = None
     elements_near_zero: Annotated[
-        int | None, Meta(description="with an absolute value below 1 % of the root mean square; null: not scanned")
+        int | None,
+        Meta(description="of those, with an absolute value <= 1 % of the root mean square of all; null: not scanned"),
     ] = None
     norm: Annotated[float | None, Meta(description="2-norm; null: not scanned, or not finite")] = None
+    changed: Annotated[
+        bool | None, Meta(description="values changed although no gradient was seen; null: not looked again")
+    ] = None
+    called: Annotated[bool, Meta(description="false: of no module below one that the program calls")] = True
 
 
 class Weights(Struct, frozen=True):
@@ -174,6 +217,12 @@ class Weights(Struct, frozen=True):
     t: Annotated[float, Meta(description="s, monotonic, when it was complete")]
     boundaries: Annotated[int, Meta(description="step boundaries at which gradients were looked for")]
     rows: Annotated[tuple[WeightRow, ...], Meta(description="parameters")]
+    elements: Annotated[int, Meta(description="elements of all parameters, those without a row too")] = 0
+    optimized_elements: Annotated[
+        int | None,
+        Meta(description="elements of parameters with requires_grad in optimizers that were looked at; null: none was"),
+    ] = None
+    left_out: Annotated[dict[str, int], Meta(description="parameters that were not scanned, by reason")] = {}
 
 
 class Allocator(Struct, frozen=True):
@@ -191,7 +240,12 @@ class RankSeen(Struct, frozen=True, kw_only=True, dict=True):
 
     rank: Annotated[int | None, Meta(description="global rank")]
     pid: Annotated[int, Meta(description="process id as the monitor sees it")]
-    steps: Annotated[tuple[StepRow, ...], Meta(description="complete steps of the window, latest 4,000, all kinds")]
+    steps: Annotated[
+        tuple[StepRow, ...],
+        Meta(
+            description="complete steps of the window, all kinds: latest 4,000, of all but the slowest rank latest 500"
+        ),
+    ]
     plain: Annotated[
         tuple[StepRow, ...],
         Meta(
@@ -222,15 +276,21 @@ class RankSeen(Struct, frozen=True, kw_only=True, dict=True):
     workers: Annotated[
         dict[int, tuple[ProcessSample, ...]], Meta(description="pid -> readings of a loader worker that is alive")
     ]
-    gc_pauses: Annotated[tuple[GcPause, ...], Meta(description="of the window, latest 1,000; generation 0 left out")]
-    gc_seconds: Annotated[
-        float | None, Meta(description="s in all of the collector's runs since attach; null: not seen")
+    gc_pauses: Annotated[
+        tuple[GcPause, ...],
+        Meta(description="of the window, latest 4,000; generation 0, and what took less than 0.1 ms, left out"),
     ]
-    saves: Annotated[tuple[Save, ...], Meta(description="of the window, latest 1,000")]
+    gc_seconds: Annotated[
+        float | None, Meta(description="s in all runs of the collector on that thread in the window; null: not seen")
+    ]
+    saves: Annotated[tuple[Save, ...], Meta(description="of the window, latest 4,000")]
     zero_grad: Annotated[ZeroGrad | None, Meta(description="null: never called, or not seen")]
     stacks: Annotated[tuple[Stacks, ...], Meta(description="bursts of the training thread, then of workers")]
-    stacks_reason: Annotated[str | None, Meta(description="why there are no bursts")]
+    stacks_reason: Annotated[
+        str | None, Meta(description="why bursts failed; null: there are some, or none was taken lately")
+    ]
     weights: Annotated[Weights | None, Meta(description="null: not scanned")]
+    weights_reason: Annotated[str | None, Meta(description="why not, where that is known")] = None
     watched_s: Annotated[float, Meta(description="s since this rank was attached to")]
 
     @cached_property
@@ -269,7 +329,8 @@ class Seen(Struct, frozen=True, kw_only=True, dict=True):
     mode: Annotated[Literal["training", "inference", "idle"] | None, Meta(description="as in job.mode")]
     host: Annotated[tuple[HostSample, ...], Meta(description="readings, oldest first")]
     neighbours: Annotated[
-        tuple[Neighbour, ...] | None, Meta(description="busiest processes that are not the job's; null: not read")
+        tuple[Neighbour, ...] | None,
+        Meta(description="busiest processes that are not the job's, means over the last minute; null: not read"),
     ]
     devices: Annotated[tuple[DeviceSeen, ...], Meta(description="GPUs and MIG instances")]
     devices_reason: Annotated[str | None, Meta(description="why there are none")]

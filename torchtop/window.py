@@ -11,24 +11,30 @@ from typing import Any, NamedTuple
 from torchtop.call_sites import CallSites
 from torchtop.kept import Kept
 from torchtop.modules import ModuleTree
+from torchtop.pauses import Pauses
 from torchtop.probe import wire
 from torchtop.record import (
     GpuSample,
     HostSample,
     MachineSample,
-    Neighbour,
+    Neighbours,
     ProbeMessage,
     ProcessSample,
     Sample,
+    StackBurst,
     StackSample,
     StepRow,
 )
+from torchtop.seen import Allocator
 from torchtop.snapshot import Layer
 from torchtop.timeline import ArmedStep, Cost, account
+from torchtop.weight_scan import WeightScan
 
 _STEPS = 20_000  # rows per rank: 6 MB, and 20 ms for each look at them; of older ones only the number is kept
 _ARMED = 48  # armed steps per rank
 _READINGS = 4_000  # readings per source
+_LOOKS = 12  # looks at the neighbours, one in 5 s: of the last minute
+_BURSTS = 128  # bursts of stacks, of all ranks and their workers
 
 
 class Batch(NamedTuple):
@@ -62,6 +68,9 @@ class RankWindow:
         self.hello: dict[str, Any] = {}
         self.facts: dict[str, Any] = {}
         self.memory: dict[str, int] = {}
+        self.weights = WeightScan()
+        self.pauses = Pauses()
+        self.allocator: deque[Allocator] = deque(maxlen=_READINGS)
         self.health: dict[str, Any] = {}
         self.bye: dict[str, Any] | None = None
         self.processes: deque[ProcessSample] = deque(maxlen=_READINGS)
@@ -76,7 +85,7 @@ class RankWindow:
 
         Those between the two were not seen and are not counted. Modules are numbered anew.
         """
-        self.processes = before.processes
+        self.processes, self.pauses, self.allocator = before.processes, before.pauses, before.allocator
         self.steps, self.older, self.total = before.steps, before.older, before.total
         self._earlier = (self.steps[-1].t_end if self.steps else float("-inf"), self.total)
 
@@ -112,6 +121,13 @@ class RankWindow:
             self.facts = body["facts"]
         elif message.type == wire.MEMORY:
             self.memory = body
+        elif message.type == wire.PAUSES:
+            self.pauses.add(body)
+        elif message.type == wire.ALLOCATOR:
+            t, allocated, reserved = body["t"], body["allocated_bytes"], body["reserved_bytes"]
+            self.allocator.append(Allocator(t, allocated, reserved, body["peak_bytes"], body.get("retries", 0)))
+        elif message.type == wire.WEIGHTS:
+            self.weights.add(body)
         elif message.type == wire.HEALTH:
             self.health = body
             if body.get("compiled") and self.armed:
@@ -153,7 +169,9 @@ class RankWindow:
         while len(self.armed) > 1 and self.armed[0].t_end < t:
             self.revision += 1
             self.armed.popleft()
+        self.pauses.forget_before(t)
         _forget(self.processes, t)
+        _forget(self.allocator, t)
 
 
 class Window:
@@ -165,8 +183,9 @@ class Window:
         self.host: deque[HostSample] = deque(maxlen=_READINGS)
         self.devices: dict[tuple[int, int | None], deque[GpuSample]] = {}
         self.stacks: dict[int, list[StackSample]] = {}
+        self.bursts: deque[StackBurst] = deque(maxlen=_BURSTS)
         self.machine: MachineSample | None = None
-        self.neighbours: tuple[Neighbour, ...] | None = None  # of the last look, busiest first; None before the first
+        self.neighbours: deque[Neighbours] = deque(maxlen=_LOOKS)
 
     def add(self, rank_pid: int) -> None:
         """Make room for a rank; nothing changes for one that is known."""
@@ -181,10 +200,10 @@ class Window:
             self.ranks[sample.rank_pid].processes.append(sample)
         elif isinstance(sample, MachineSample):
             self.machine = sample
-        elif isinstance(sample, Neighbour):
-            known = self.neighbours or ()
-            # One look yields all of them with one time: a newer time begins a new look.
-            self.neighbours = (*(one for one in known if one.t == sample.t), sample)
+        elif isinstance(sample, Neighbours):
+            self.neighbours.append(sample)
+        elif isinstance(sample, StackBurst):
+            self.bursts.append(sample)
         elif isinstance(sample, HostSample):
             self.host.append(sample)
         elif isinstance(sample, GpuSample):
@@ -211,6 +230,8 @@ class Window:
         for rank in self.ranks.values():
             rank.forget_before(t)
         _forget(self.host, t)
+        _forget(self.neighbours, t)
+        _forget(self.bursts, t)
         for readings in self.devices.values():
             _forget(readings, t)
 

@@ -26,9 +26,12 @@ Index = Annotated[int, Meta(ge=0, lt=wire.MODULE_LIMIT, description="number of a
 Root = Annotated[int, Meta(ge=-1, lt=wire.MODULE_LIMIT, description="number of a root module, -1: of none")]
 Site = Annotated[int, Meta(ge=0, lt=wire.SITE_LIMIT, description="number of a frame")]
 Caller = Annotated[int, Meta(ge=-1, lt=wire.SITE_LIMIT, description="number of the frame that called, -1: not known")]
+Norm = Annotated[float, Meta(ge=0, le=1e200, description="2-norm of a parameter")]
 Row = tuple[
-    Seconds, Seconds, Count, Count, Amount | None, Seconds | None, Seconds | None, Seconds | None
+    Seconds, Seconds, Count, Count, Amount | None, Seconds | None, Seconds | None, Seconds | None, Seconds | None
 ]  # wire.STEP_COLUMNS
+Line = tuple[Text, Text, Count] | None  # function, file, line
+Generation = Annotated[int, Meta(ge=0, le=2, description="of Python's garbage collector")]
 
 
 class Hello(Struct, frozen=True):
@@ -87,6 +90,31 @@ class Marks(MarksPart, frozen=True):
     ] = []
 
 
+class Pauses(Struct, frozen=True):
+    """`pauses`. What is summed up is what came since the last message."""
+
+    t: Annotated[Seconds, Meta(description="when it was written")]
+    gc: Annotated[
+        list[tuple[Seconds, Seconds, Generation, bool, Line]],
+        Meta(description="runs of the garbage collector: end, s, generation, asked for, line"),
+    ]
+    saves: Annotated[list[tuple[Seconds, Seconds, Text, Line]], Meta(description="end, s, function, line")]
+    gc_s: Annotated[Seconds, Meta(description="s in all runs, those of generation 0 as well")]
+    zero_grad: Annotated[
+        tuple[Count, Seconds, Count, Line], Meta(description="calls, s, with set_to_none=False, line of those")
+    ]
+
+
+class Allocator(Struct, frozen=True):
+    """`allocator`."""
+
+    t: Annotated[Seconds, Meta(description="when it was read")]
+    allocated_bytes: Annotated[Count, Meta(description="in tensors")]
+    reserved_bytes: Annotated[Count, Meta(description="held from the driver")]
+    peak_bytes: Annotated[Count, Meta(description="in tensors at most")]
+    retries: Annotated[Count, Meta(description="times that the cache was given back to go on")] = 0
+
+
 class Modules(Struct, frozen=True, rename={"kind": "class"}):
     """`modules`."""
 
@@ -131,6 +159,48 @@ class Memory(Struct, frozen=True):
     optimizer_bytes: Annotated[Count | None, Meta(description="of optimizer state")] = None
 
 
+class WeightsPart(Struct, frozen=True):
+    """`weights`: a part of a scan."""
+
+    part: Annotated[Count, Meta(description="number of this part, from 0")]
+    parts: Annotated[int, Meta(ge=1, le=512, description="parts of this scan, of 500 rows each")]
+    t: Annotated[Seconds, Meta(description="when it was complete")]
+    boundaries: Annotated[Count, Meta(description="looks at gradients")]
+    elements: Annotated[Count, Meta(description="of all parameters")]
+    optimized_elements: Annotated[Count | None, Meta(description="of those that optimizers hold and train")]
+    left_out: Annotated[dict[Text, Count], Meta(description="reason -> parameters", max_length=100)]
+    modules: Annotated[
+        list[tuple[Index, Text, Text]], Meta(description="number of its root, name, type; numbered in order")
+    ] = []
+    rows: Annotated[
+        list[
+            tuple[
+                Index,
+                Text,
+                Count,
+                Count,
+                bool,
+                bool | None,
+                Count | None,
+                Count | None,
+                Count | None,
+                Count | None,
+                Count | None,
+                Norm | None,
+                bool | None,
+            ]
+        ],
+        Meta(description="see probe/watch/weights.py"),
+    ] = []
+    loose: Annotated[list[tuple[Count, Count]], Meta(description="elements and bytes of parameters without a row")] = []
+
+
+class NoWeights(Struct, frozen=True):
+    """`weights`: why there is no scan yet."""
+
+    reason: Annotated[Text, Meta(description="one line for a person")]
+
+
 class Health(Struct, frozen=True):
     """`health`."""
 
@@ -163,6 +233,8 @@ _TYPES: dict[str, type[Struct]] = {
     wire.HELLO: Hello,
     wire.STEP: Rows,
     wire.MODULES: Modules,
+    wire.PAUSES: Pauses,
+    wire.ALLOCATOR: Allocator,
     wire.FACTS: FactsMessage,
     wire.MEMORY: Memory,
     wire.HEALTH: Health,
@@ -191,6 +263,8 @@ def check(body: dict[str, Any]) -> None:
             _check_layers(body)
         elif kind == wire.SITES:
             _check_sites(body)
+        elif kind == wire.WEIGHTS:
+            _check_weights(body)
         elif kind in _TYPES:
             msgspec.convert(body, _TYPES[kind])
     except msgspec.ValidationError as error:
@@ -220,6 +294,19 @@ def _check_sites(body: dict[str, Any]) -> None:
         raise ValueError("sites: more than there may be")
     if any(caller >= number for number, (caller, *_) in enumerate(sites.frames, sites.first)):
         raise ValueError("sites: a frame that was called by a later one")
+
+
+def _check_weights(body: dict[str, Any]) -> None:
+    if "reason" in body:
+        msgspec.convert(body, NoWeights)
+        return
+    part = msgspec.convert(body, WeightsPart)
+    if part.part >= part.parts:
+        raise ValueError("weights: parts that do not fit together")
+    for _, _, elements, _, _, _, channels, channels_looked, channels_zero, looked, elements_zero, _, _ in part.rows:
+        fits = (channels_zero or 0) <= (channels_looked or 0) <= (channels or 0)
+        if not (fits and (elements_zero or 0) <= (looked or 0) <= elements):
+            raise ValueError("weights: more near zero than there are")
 
 
 def _is_plain(value: Any, depth: int) -> bool:

@@ -12,6 +12,7 @@ import argparse
 import atexit
 import gc
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -29,7 +30,11 @@ BATCHES = "/torch_"  # shared memory in which workers hand their batches over co
 PATCHED = (
     (torch.autograd, "backward"),
     (torch, "save"),
+    (torch.serialization, "_save"),
+    (pickle, "dump"),
     (nn.Module, "eval"),
+    (nn.Module, "zero_grad"),
+    (torch.optim.Optimizer, "zero_grad"),
     (nn.Module, "__call__"),
     (nn.Sequential, "__call__"),
     (torch.amp.GradScaler, "scale"),
@@ -67,7 +72,7 @@ def look() -> dict[str, object]:
         "fds": sorted(fd for fd in fds if "/proc/" not in fd and BATCHES not in fd),
         "modules": sorted(sys.modules),
         "meta_path": [id(finder) for finder in sys.meta_path],
-        "gc_callbacks": len(gc.callbacks),
+        "gc_callbacks": [id(callback) for callback in gc.callbacks],
         "gc_threshold": list(gc.get_threshold()),
         "atexit": atexit._ncallbacks(),
         "umask": umask,

@@ -106,7 +106,7 @@ class Agent:
             now = time.monotonic()
             stalled = max(0.0, now - before - _TICK_S - _STALL_S)
             if stalled and self._watch is not None and time.process_time() - cpu_s < _STOPPED * stalled:
-                self._watch.suspended(before, now)
+                self._watch.stops.add(before, now)
             for client in self._clients:
                 if client.silent(now, stalled):
                     client.end("it was silent for %g s" % wire.SILENCE_S)
@@ -175,6 +175,8 @@ class Agent:
             self._settle()
         elif kind == wire.LEASE:
             self._lend(client, message.get("want"))
+        elif kind == wire.LOOK and message.get("what") == "weights":
+            self._teller.weights.want()
 
     def _settle(self):
         """Of all wishes the most careful holds (wire.py)."""

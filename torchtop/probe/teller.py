@@ -1,4 +1,4 @@
-"""What the agent tells its clients: steps, marks, modules, facts, memory, health. Raw as it is: the monitor computes."""
+"""What the agent tells its clients: steps, marks, pauses, modules, facts, memory, health. Raw as it is: the monitor computes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import sys
 import time
 
 from . import wire
+from .pause_teller import PauseTeller
 from .watch import facts
+from .watch.program import plain
+from .weight_teller import WeightTeller
 
 _PART = 20_000  # marks in one message: 16 bytes each in base64, and the shapes, stay under the limit of a line
 _ROWS = 500  # modules in one message: writing it takes about a millisecond, in which nobody else has the GIL
 _PAUSE_S = 0.0005  # s for which the GIL is given away between pieces of work
 _FACTS_S = 2.0  # s between two looks at settings that may change
 _SHAPES = 5_000  # modules whose output shape goes into one message
-_NAME = 1_000  # characters of a function or file: the end says most
 
 
 class Teller:
@@ -35,7 +37,9 @@ class Teller:
         self._model = {}
         self._model_roots = 0
         self._memory = None
+        self.weights = WeightTeller(send)
         self._restarts = 0
+        self._pauses = PauseTeller(send)
         self.errors = 0
         self.dropped = 0
 
@@ -58,7 +62,8 @@ class Teller:
             messages.append((wire.FACTS, {"facts": self._facts}))
         if self._memory:
             messages.append((wire.MEMORY, self._memory))
-        return messages
+        messages += self._pauses.known()
+        return messages + [(wire.WEIGHTS, body) for body in self.weights.known]
 
     def tell(self, watch):
         """Everything new since the last call. Runs on the agent thread, in pieces."""
@@ -73,12 +78,14 @@ class Teller:
             self._restarts = restarts
             self._send(wire.STEP, body)
         for marks in closed:
+            watch.passes.take(marks)
             self._tell_modules(watch, marks)
             self._tell_marks(watch, marks)
         if closed:
             self._tell_sites(watch.sites)
         if watch.timeline is not None:
             self._tell_device_times(watch.timeline)
+        self._pauses.tell(watch)
         loss = watch.loss.read()
         if loss is not None:
             self._send(wire.LAYERS, {"loss": loss[0], "loss_finite": loss[1]})
@@ -89,6 +96,7 @@ class Teller:
         if now >= self._facts_due or closed and not self._model:
             self._facts_due = now + _FACTS_S
             self._tell_facts(watch)
+        self.weights.tell(watch, [index for index, body in self._modules.items() if body["parameters"]])
 
     def _tell_marks(self, watch, marks):
         began, ended, number = marks.step
@@ -156,7 +164,7 @@ class Teller:
         rows = sites.rows[self._rows_told :]  # after the calls: then what they point at is among them
         for at in range(0, max(len(calls), len(rows)), _ROWS):
             frames = [
-                [caller, _name(function), _name(file), line] for caller, function, file, line in rows[at : at + _ROWS]
+                [caller, plain(function), plain(file), line] for caller, function, file, line in rows[at : at + _ROWS]
             ]
             first = self._rows_told + min(at, len(rows))
             body = {"first": first, "frames": frames, "calls": calls[at : at + _ROWS]}
@@ -168,10 +176,19 @@ class Teller:
 
     def _tell_facts(self, watch):
         known = facts.process_facts(watch.torch)
-        if watch.loader is not None:
-            known["loader"] = watch.loader
-        alive = [optimizer for optimizer in (ref() for ref in list(watch.optimizers.values())) if optimizer is not None]
-        known["optimizers"] = [facts.optimizer_facts(optimizer) for optimizer in alive]
+        loader = watch.loaders.told()
+        if loader is not None:
+            known["loader"] = loader
+        known["optimizers"] = [facts.optimizer_facts(optimizer) for optimizer in watch.alive()]
+        known["training_tid"] = watch.clock.native_trainer
+        passes, parallel = watch.passes, watch.passes.parallel()
+        known["autocast"], known["autocast_seen"] = passes.autocast, passes.forward_seen
+        known["grads_kept"] = passes.kept
+        known["synced_passes"] = passes.synced()
+        if parallel:
+            known["find_unused_parameters"] = bool(getattr(parallel[0], "find_unused_parameters", False))
+        compilations = facts.compilations()
+        known["compilations"] = self._facts.get("compilations", []) if compilations is None else compilations
         known["grad_scaler"] = watch.loss.scaled
         roots = [watch.table.module(index) for index in self._modules if index >= 0]
         if len(roots) != self._model_roots:
@@ -213,12 +230,6 @@ def _in_parts(body):
     """A `modules` body as several of at most `_ROWS` rows each."""
     rows = body["rows"]
     return [dict(body, rows=rows[at : at + _ROWS]) for at in range(0, max(len(rows), 1), _ROWS)]
-
-
-def _name(text):
-    """What JSON can carry of it: file names need not be UTF-8."""
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= _NAME else "..." + text[-_NAME:]
 
 
 def _finite(value):

@@ -12,7 +12,8 @@ answers `TOKEN PYTHON DETAIL STATE\\n` (second half, "3.11.7"). STATE is one of
 Several clients: an `arm` or `budget` is its sender's wish and goes with the sender. Of all wishes the most careful holds:
 the largest N of those who fixed one, else the smallest share of those who named one, else the default. One client at a
 time may hold the `lease`, the right to change the job; `want` asks for it or gives it back, and each request is answered
-with `held` and the holder's `pid` and `uid`.
+with `held` and the holder's `pid` and `uid`. `look` with `what: "weights"` asks for one scan of the parameters; it is
+answered with `weights`, and again when more is known of gradients.
 """
 
 from __future__ import annotations
@@ -31,14 +32,17 @@ SOCKET = "{pid}-{secret}.sock"  # mode 0600; pid as the target itself sees it
 TOKEN = 16  # hex digits in each half of the secret
 
 # probe -> monitor
-HELLO, FACTS, MODULES, SITES, STEP, LAYERS, MEMORY, HEALTH, BYE = (
+HELLO, FACTS, MODULES, SITES, STEP, LAYERS, PAUSES, ALLOCATOR, MEMORY, WEIGHTS, HEALTH, BYE = (
     "hello",
     "facts",
     "modules",
     "sites",
     "step",
     "layers",
+    "pauses",
+    "allocator",
     "memory",
+    "weights",
     "health",
     "bye",
 )
@@ -48,7 +52,17 @@ ARM, BUDGET, LOOK, DETACH, PING = "arm", "budget", "look", "detach", "ping"
 LEASE = "lease"
 
 # Columns of a row in a `step` message: seconds are of CLOCK_MONOTONIC, `data_s` and so on null when not seen.
-STEP_COLUMNS = ("t_end", "step_s", "flags", "micro_steps", "samples", "data_s", "backward_s", "optimizer_s")
+STEP_COLUMNS = (
+    "t_end",
+    "step_s",
+    "flags",
+    "micro_steps",
+    "samples",
+    "data_s",
+    "backward_s",
+    "optimizer_s",
+    "backward_wait_s",
+)
 
 # Flags of a step.
 ARMED, FIRST_OF_EPOCH, COMPILED, VALIDATION, CHECKPOINT, SKIPPED, IDLE = 1, 2, 4, 8, 16, 32, 64

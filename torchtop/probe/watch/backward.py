@@ -1,4 +1,4 @@
-"""Patches that see backward passes, the GradScaler, checkpoints and validation go by. Resident; each a few hundred ns."""
+"""Patches that see backward passes, the GradScaler and validation go by. Resident; each a few hundred ns."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import functools
 import time
 from _thread import get_ident
 
-from ..wire import BACKWARD_BEGIN, BACKWARD_END, CHECKPOINT, GRAD_BEGIN, GRAD_END, VALIDATION
+from ..wire import BACKWARD_BEGIN, BACKWARD_END, GRAD_BEGIN, GRAD_END, VALIDATION
 from .patch import Patch
 
 
 def patch_backward(torch, watch):
     """`torch.autograd.backward`, which `Tensor.backward` calls by name, so bound methods count too; and `grad`."""
     now = time.perf_counter
+    cpu = time.thread_time
     inside = [False]
 
     def elsewhere():
@@ -34,10 +35,13 @@ def patch_backward(torch, watch):
             if marks is not None:
                 try:
                     marks.backward_begins(in_optimizer)
+                    watch.passes.backward_begins(marks)
                     loss = tensors if isinstance(tensors, torch.Tensor) else tensors[0]
                     watch.loss.copy(loss, watch.scale())
                 except Exception:
                     watch.errors += 1
+            # On CUDA another thread does the work, and this one waits for it in any case.
+            computed = cpu() if watch.timeline is None else None
             began = now()
             if marks is not None:
                 # Now, not when it is over: an optimizer that steps inside it ends the step there.
@@ -47,8 +51,10 @@ def patch_backward(torch, watch):
                 return original(tensors, *args, **kwargs)
             finally:
                 ended = now()
+                if computed is not None:
+                    computed = cpu() - computed
                 inside[0] = False
-                watch.clock.backward(began, ended, in_optimizer)
+                watch.clock.backward(began, ended, in_optimizer, computed)
                 marks = watch.clock.marks
                 if marks is not None:
                     marks.note(BACKWARD_END, ended)
@@ -72,7 +78,7 @@ def patch_backward(torch, watch):
             finally:
                 ended = now()
                 inside[0] = False
-                watch.clock.backward(began, ended, watch.in_optimizer, whole=False)
+                watch.clock.backward(began, ended, watch.in_optimizer, None, whole=False)
                 if marks is not None:
                     marks.note(GRAD_BEGIN, began)
                     marks.note(GRAD_END, ended)
@@ -113,19 +119,15 @@ def patch_scaler(torch, watch):
 
 
 def patch_tags(torch, watch):
-    """`torch.save` and `Module.eval`: what makes one step unlike the others."""
+    """`Module.eval`: it makes a step unlike the others."""
 
-    def tagging(flag):
-        def make(original):
-            @functools.wraps(original)
-            def tagged(*args, **kwargs):
-                if watch.on and get_ident() == watch.clock.trainer:
-                    watch.clock.tag(flag)
-                return original(*args, **kwargs)
+    def make(original):
+        @functools.wraps(original)
+        def tagged(*args, **kwargs):
+            if watch.on and get_ident() == watch.clock.trainer:
+                watch.clock.tag(VALIDATION)
+            return original(*args, **kwargs)
 
-            return tagged
+        return tagged
 
-        return make
-
-    yield Patch(torch, "save", tagging(CHECKPOINT))
-    yield Patch(torch.nn.Module, "eval", tagging(VALIDATION))
+    yield Patch(torch.nn.Module, "eval", make)

@@ -33,6 +33,11 @@ class Budget:
         self._quiet_s = None
         self._recent = deque(maxlen=_MEDIAN_OF)
 
+    @property
+    def usual_s(self):
+        """s that a step usually takes, None before the first."""
+        return self._quiet_s
+
     def fix(self, every):
         """Arm one step in `every`, whatever it costs; None to follow the budget again."""
         self.fixed = every

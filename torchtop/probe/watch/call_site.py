@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..wire import SITE_FRAMES, SITE_LIMIT
+from .program import our_files
 
 _DEEPEST = 256  # frames looked at: containers of torch's inside one another take three each
 _WRAPPERS = ("_call_impl", "_wrapped_call_impl")  # in libraries that copy torch's way to call a module, too
@@ -18,8 +19,7 @@ class CallSites:
     """
 
     def __init__(self, torch):
-        ours = CallSites.note.__code__.co_filename.rpartition("watch")[0]  # there are no files of ours in the target
-        self._passed_over = (os.path.dirname(torch.__file__) + os.sep, ours, "<frozen ")
+        self._passed_over = (os.path.dirname(torch.__file__) + os.sep, our_files(), "<frozen ")
         self._number_of = {}
         self.rows = []
         self.called = []

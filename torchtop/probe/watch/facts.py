@@ -6,6 +6,11 @@ import math
 import os
 import sys
 
+from .program import plain
+
+_REASON = 300  # characters of why dynamo compiled again
+_COMPILATIONS = 5  # functions that are told
+
 
 def process_facts(torch):
     """What is true of the whole process. Runs on the agent thread."""
@@ -14,7 +19,14 @@ def process_facts(torch):
         "torch": str(torch.__version__) if torch is not None else None,
         "environment": {
             key: os.environ[key]
-            for key in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+            for key in (
+                "RANK",
+                "LOCAL_RANK",
+                "WORLD_SIZE",
+                "OMP_NUM_THREADS",
+                "OMP_WAIT_POLICY",
+                "CUDA_VISIBLE_DEVICES",
+            )
             if key in os.environ
         },
     }
@@ -44,6 +56,58 @@ def compiled_frames():
     # It may be half imported just now.
     counters = getattr(dynamo, "counters", {})
     return int(counters["stats"].get("unique_graphs", 0)) if "stats" in counters else 0
+
+
+def compilations():
+    """What dynamo compiled lately and how often, most often first. It remembers 64; empty before torch 2.1 or so."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    found = {}
+    try:
+        # There is a function for this, which only does the same.
+        known = list(getattr(dynamo, "_compilation_metrics", ()))
+    except RuntimeError:
+        return None  # it was adding one just now
+    for one in known:
+        file, line = getattr(one, "co_filename", None), getattr(one, "co_firstlineno", None)
+        if not isinstance(file, str) or not isinstance(line, int):
+            continue
+        at = {"function": plain(str(getattr(one, "co_name", ""))), "file": plain(file), "line": line}
+        entry = found.setdefault((file, line), {"at": at, "count": 0, "seconds": 0.0, "reason": None})
+        entry["count"] += 1
+        seconds = getattr(one, "entire_frame_compile_time_s", None)
+        if isinstance(seconds, (int, float)) and math.isfinite(seconds):
+            entry["seconds"] += seconds
+        reason = getattr(one, "recompile_reason", None)
+        if reason:
+            entry["reason"] = plain(str(reason)[:_REASON])
+    return sorted(found.values(), key=lambda entry: -entry["count"])[:_COMPILATIONS]
+
+
+def allocator(torch, optimizers):
+    """What CUDA's caching allocator holds on the device of the first parameter that is on one; None without.
+
+    Counters only: nothing waits for the device. The current device of the training thread is not that of the agent's.
+    """
+    if not torch.cuda.is_initialized():
+        return None
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"][:1]:
+                if parameter.device.type == "cuda":
+                    return _allocator(torch.cuda.memory_stats_as_nested_dict(parameter.device.index))
+    return None
+
+
+def _allocator(stats):
+    if "allocated_bytes" not in stats:
+        return None
+    allocated = stats["allocated_bytes"]["all"]
+    return {
+        "allocated_bytes": allocated["current"],
+        "reserved_bytes": stats["reserved_bytes"]["all"]["current"],
+        "peak_bytes": allocated["peak"],
+        "retries": stats.get("num_alloc_retries", 0),
+    }
 
 
 def notebook_cell():
@@ -81,12 +145,18 @@ def model_facts(torch, roots):
 def optimizer_facts(optimizer):
     """Class and plain settings of an optimizer; tensors among them are left out, not read."""
     defaults = optimizer.defaults.items()
-    plain = {k: v for k, v in defaults if v is None or isinstance(v, str) or _is_finite_number(v)}
+    settings = {k: v for k, v in defaults if v is None or isinstance(v, str) or _is_finite_number(v)}
+    groups = optimizer.param_groups
+    first = groups[0] if groups else {}
     return {
         "class": type(optimizer).__name__,
-        "groups": len(optimizer.param_groups),
-        "parameters": sum(len(group["params"]) for group in optimizer.param_groups),
-        "defaults": plain,
+        "module": type(optimizer).__module__,
+        "groups": len(groups),
+        "parameters": sum(len(group["params"]) for group in groups),
+        "elements": sum(parameter.numel() for group in groups for parameter in group["params"]),
+        "fused": first.get("fused"),
+        "foreach": first.get("foreach"),
+        "defaults": settings,
     }
 
 

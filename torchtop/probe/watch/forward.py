@@ -13,6 +13,7 @@ from _thread import get_ident
 from collections import UserDict
 
 from ..wire import BACKWARD_IN, BACKWARD_OUT, FORWARD_BEGIN, FORWARD_END, RECOMPUTE_BEGIN, RECOMPUTE_END
+from .passes import CALLS
 
 
 def _first_node(value, tensor_type):
@@ -72,8 +73,10 @@ def node_hook(marks, kind, index):
     return note
 
 
-def make_hooks(torch, marks, table, sites):
+def make_hooks(torch, marks, table, sites, passes):
     """(pre hook, post hook) for `Module.__call__` of every module, writing to `marks`, and to `sites` at first sight.
+
+    `passes` has a look at the first calls.
 
     An exception of ours is counted and swallowed; one that belongs to the program (KeyboardInterrupt) is not.
     """
@@ -103,6 +106,8 @@ def make_hooks(torch, marks, table, sites):
                 marks.note(RECOMPUTE_BEGIN, None, index)
                 return
             marks.calls += 1
+            if marks.calls <= CALLS:
+                passes.called(marks)
             depth = marks.depth
             marks.depth = depth + 1
             if depth == 0:

@@ -39,8 +39,7 @@ def patch_loader(torch, watch):
                     watch.clock.samples(size[0])
                 if marks is not None:
                     marks.loaded = size
-                if watch.loader is None:
-                    watch.loader = _settings(self)
+                watch.loaders.handed_out(self)
                 if marks is not None:
                     marks.outside_s += now() - ended
             except Exception:
@@ -55,6 +54,7 @@ def patch_loader(torch, watch):
                 return original(self)
             # Workers are forked in here: no armed hook may be copied into them.
             watch.clock.disarm_now()
+            watch.loaders.begins()
             began = now()
             try:
                 return original(self)
@@ -66,17 +66,3 @@ def patch_loader(torch, watch):
 
     yield Patch(module._BaseDataLoaderIter, "__next__", make_next)
     yield Patch(module.DataLoader, "__iter__", make_iter)
-
-
-def _settings(iterator):
-    """What the loader was told, for facts. Reads attributes only."""
-    return {
-        "workers": iterator._num_workers,
-        "pin_memory": bool(iterator._pin_memory),
-        "persistent_workers": bool(getattr(iterator, "_persistent_workers", False)),
-        "prefetch_factor": getattr(iterator, "_prefetch_factor", None),
-        "dataset": type(iterator._dataset).__name__,
-        "collate": getattr(iterator._collate_fn, "__name__", type(iterator._collate_fn).__name__),
-        "batch_size": getattr(iterator._index_sampler, "batch_size", None),
-        "drop_last": bool(iterator._drop_last),
-    }

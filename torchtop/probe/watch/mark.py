@@ -43,6 +43,9 @@ class Marks:
         self.tokens = None
         self.grad_roots = 0
         self.eval_roots = 0
+        self.autocast = None
+        self.passes = 0
+        self.synced = None
         self.shapes = None
         self.storages = None
         self.step = None

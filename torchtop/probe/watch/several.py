@@ -39,7 +39,7 @@ class SeveralThreads:
                 pass  # another thread was quicker
             else:
                 clock = self._clock
-                clock.trainer = ident
+                clock.trained_by(ident)
                 clock.arm(ident)
                 marks = clock.marks
         if len(self._calls) == _KEEP:
@@ -67,7 +67,7 @@ class SeveralThreads:
         for now, flags in calls:
             before, its_flags = self._last
             step_s = max(now - before, 0.0)
-            rows.append((max(now, before), step_s, its_flags, 0, None, None, None, None))
+            rows.append((max(now, before), step_s, its_flags, 0, None, None, None, None, None))
             self._budget.any_step(step_s, bool(its_flags))
             self._clock.begun += 1
             self._last = (max(now, before), flags)

@@ -8,7 +8,7 @@ that steps least often, so that a step holds a whole cycle. In a loop without an
 from __future__ import annotations
 
 import time
-from _thread import get_ident
+from _thread import get_ident, get_native_id
 from collections import deque
 
 from ..wire import ARMED, COMPILED, IDLE, SKIPPED
@@ -23,16 +23,19 @@ class StepClock:
     """Counts steps, keeps their times, arms one in `budget.every`.
 
     restarts: how often everything handed out so far proved to be no steps. cell: says which notebook cell runs.
+    at_rest: called at each boundary after which nothing is armed.
     """
 
     def __init__(self, budget, arm, disarm, compiled_frames, cell):
         self.trainer = None
+        self.native_trainer = None
         self.marks = None
         self.dropped = 0
         self.begun = 0
         self.restarts = 0
         self.backward_seen = False
         self.backwards = 0
+        self.at_rest = None
         self._budget = budget
         self._arm = arm
         self._disarm = disarm
@@ -54,12 +57,18 @@ class StepClock:
         self._samples = None
         self._data_s = None
         self._backward_s = None
+        self._backward_wait_s = None
         self._optimizer_s = None
         self._nested_s = 0.0
 
     def trainer_or(self, ident):
         """The training thread, or `ident` while none is known."""
         return self.trainer or ident
+
+    def trained_by(self, ident):
+        """The calling thread, `ident`, is the training thread from now on."""
+        if ident != self.trainer:
+            self.trainer, self.native_trainer = ident, get_native_id()
 
     @property
     def between_steps(self):
@@ -76,12 +85,15 @@ class StepClock:
         """The loader handed out `count` samples."""
         self._samples = (self._samples or 0) + count
 
-    def backward(self, began, ended, in_optimizer, whole=True):
+    def backward(self, began, ended, in_optimizer, computed, whole=True):
         """One backward pass went by. whole: it was no `torch.autograd.grad`, which is part of a larger pass mostly.
 
         in_optimizer: a closure that the optimizer calls made it; however often it does, that is one micro-step.
+        computed: s of CPU that this thread used in it, None when it is another that computes.
         """
         self._backward_s = (self._backward_s or 0.0) + ended - began
+        if computed is not None:
+            self._backward_wait_s = (self._backward_wait_s or 0.0) + max(ended - began - computed, 0.0)
         self.backward_seen = True
         if whole and not (in_optimizer and self._nested_s):
             self._micro += 1
@@ -126,7 +138,7 @@ class StepClock:
 
     def boundary(self, now):
         """A step ends at `now` and the next begins."""
-        self.trainer = get_ident()
+        self.trained_by(get_ident())
         cell = self._cell()
         if cell != self._last_cell:
             # Between two cells of a notebook nothing runs: that is no step time.
@@ -153,6 +165,8 @@ class StepClock:
         if self.begun and self._until_armed <= 0:
             self.arm(self.trainer)
             self._last = time.perf_counter() if self.marks is not None else now
+        if self.at_rest is not None and self.marks is None:
+            self.at_rest()
 
     def _add_row(self, now, step_s):
         frames = self._compiled_frames()
@@ -163,9 +177,8 @@ class StepClock:
             self.dropped += 1
         # A pass by `autograd.grad` alone (torch.func) is a micro-step, too.
         micro = self._micro or int(self._backward_s is not None)
-        self._rows.append(
-            (now, step_s, self._flags, micro, self._samples, self._data_s, self._backward_s, self._optimizer_s)
-        )
+        backward = (self._backward_s, self._optimizer_s, self._backward_wait_s)
+        self._rows.append((now, step_s, self._flags, micro, self._samples, self._data_s, *backward))
 
     def arm(self, ident):
         """Look into what thread `ident` does from now on, if this process may be armed; `marks` is None if not."""

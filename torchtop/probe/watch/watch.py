@@ -6,19 +6,27 @@ import sys
 import time
 import weakref
 
-from ..wire import IDLE, OPTIMIZER_BEGIN, OPTIMIZER_END
+from ..wire import OPTIMIZER_BEGIN, OPTIMIZER_END
 from . import compiled, facts
 from .backward import patch_backward, patch_scaler, patch_tags
 from .call_site import CallSites
+from .clearing import Clearing
 from .compiled import patch_compiled
 from .device import cuda_timeline
 from .forward import make_hooks
+from .garbage import Garbage
 from .hookdict import Hook
 from .loader import patch_loader
+from .loader_facts import Loaders
 from .loss import LossCell
 from .module_table import ModuleTable
 from .no_optimizer import NoOptimizer
+from .passes import Passes
+from .program import Program
+from .saving import Saving
 from .step import StepClock
+from .stops import Stops
+from .weights import WeightScan
 
 _STEP_FILE, _STEP_NAME = "torch/optim/optimizer.py", "wrapper"
 _MEMORY_S = 30.0  # s between two looks at what memory is made of
@@ -32,13 +40,18 @@ class Watch:
         self.on = False
         self.errors = 0
         self.left_behind = []
-        self.loader = None
+        self.loaders = Loaders(torch)
         self.scaler = None
         self.optimizers = {}
         self.memory = None
         self.budget = budget
         self.table = ModuleTable()
         self.sites = CallSites(torch)
+        self.program = Program(torch)
+        self.garbage = Garbage(self)
+        self.saving = Saving(self)
+        self.clearing = Clearing(self)
+        self.passes = Passes(torch, self)
         self.roots = {}
         self.loss = LossCell(torch)
         self.timeline = cuda_timeline(torch)
@@ -50,9 +63,12 @@ class Watch:
         self.compiles = False
         self._forward_hooks = []
         self._patches = []
+        self._clearing_patches = []
         self._step_hooks = []
-        self._stops = []
+        self.stops = Stops()
         self.no_optimizer = NoOptimizer(torch, self)
+        self.weights = WeightScan(self)
+        self.clock.at_rest = self.weights.at_boundary
 
     # Putting in and taking out: agent thread
 
@@ -60,8 +76,11 @@ class Watch:
         """Install what stays while attached. Returns True when all of it is in; call again until it is."""
         if not self.on:
             self.on = True
-            for install in (patch_loader, patch_backward, patch_scaler, patch_tags):
+            for install in (patch_loader, patch_backward, patch_scaler, patch_tags, self.saving.patches):
                 self._install(install)
+            if not self.is_compiled():
+                self._clearing_patches = self._install(self.clearing.patches)
+            self.garbage.add()
             optimizer = sys.modules["torch.optim.optimizer"]
             where = (_STEP_FILE, _STEP_NAME)
             self._step_hooks = [
@@ -73,8 +92,11 @@ class Watch:
 
     def _install(self, install):
         # One by one: what is in is known, and comes out again, even if the next cannot be put in.
+        added = []
         for patch in install(self.torch, self):
             self._patches.append(patch)
+            added.append(patch)
+        return added
 
     def silence(self):
         """Make everything inert at once; removal may follow when it is safe."""
@@ -89,6 +111,7 @@ class Watch:
         What the program has wrapped meanwhile stays, passing through, and is listed in `left_behind`.
         """
         self.silence()
+        self.garbage.remove()
         hooks = [*self._forward_hooks, *self._step_hooks]
         waiting = [hook.label for hook in hooks if not hook.remove()]
         wrapped = [patch.label for patch in reversed(self._patches) if not patch.undo()]
@@ -100,6 +123,9 @@ class Watch:
         if self.on and not self._sees_compiled:
             self._install(patch_compiled)
             self._sees_compiled = compiled.loaded()
+        if self.on:
+            self._install(self.saving.patches)
+        self.garbage.tick()
         self.no_optimizer.tick()
 
     def is_compiled(self):
@@ -110,33 +136,33 @@ class Watch:
         """Any thread, before dynamo looks at what it is going to compile: it must not see a hook of ours."""
         try:
             self.compiles = True
+            for patch in self._clearing_patches:
+                patch.undo()
             self.clock.disarm_now()
             self.no_optimizer.root_call.stop()
         except Exception:
             self.errors += 1
 
-    def suspended(self, began, ended):
-        """The whole process stood still in between: the step that was going on says nothing of the job's speed."""
-        self._stops.append((began, ended))
+    def alive(self):
+        """Optimizers that have stepped and still exist."""
+        return [optimizer for optimizer in (ref() for ref in list(self.optimizers.values())) if optimizer is not None]
 
     def take(self):
         """(rows of finished steps, marks of armed ones, how often the count began anew)."""
         restarts = self.clock.restarts
         rows, closed = self.clock.take()
         rows += self.no_optimizer.rows()
-        for stop in self._stops:
-            rows = [
-                (*row[:2], row[2] | IDLE, *row[3:]) if _holds(row[0] - row[1], row[0], stop) else row for row in rows
-            ]
-            closed = [marks for marks in closed if not _holds(marks.step[0], marks.step[1], stop)]
-        if rows:
-            self._stops = [stop for stop in self._stops if stop[1] > rows[-1][0]]
+        if self.torch.cuda.is_initialized():
+            rows = [(*row[:-1], None) for row in rows]  # it waits for the device: see `backward` in backward.py
+        rows, closed = self.stops.sort_out(rows, closed)
         return rows, closed, restarts
 
     # Hooks: training thread
 
     def _before_step(self, optimizer, _args, _kwargs):
         if self.on:
+            if self.weights.wanted and self.clock.marks is None:
+                self.weights.before_step(optimizer)
             self._optimizer_began = time.perf_counter()
 
     def _after_step(self, optimizer, _args, _kwargs):
@@ -153,6 +179,8 @@ class Watch:
                     clock.marks.note(OPTIMIZER_END, now)
                     clock.marks.optimizer_stepped()
             key = id(optimizer)
+            if self.weights.wanted and clock.marks is None:
+                self.weights.after_step(optimizer)
             if key not in self.optimizers:
                 self.optimizers[key] = weakref.ref(optimizer, lambda _, key=key: self.optimizers.pop(key, None))
             if now > self._memory_due and clock.begun:
@@ -175,8 +203,7 @@ class Watch:
 
     def _look_at_memory(self, now):
         self._memory_due = now + _MEMORY_S
-        alive = [optimizer for optimizer in (ref() for ref in list(self.optimizers.values())) if optimizer is not None]
-        self.memory = facts.memory_made_of(alive)
+        self.memory = facts.memory_made_of(self.alive())
 
     def _arm(self, marks, closer):
         """Put the forward hooks in for one step; None when this process must not be armed."""
@@ -186,7 +213,7 @@ class Watch:
             marks.shapes, marks.storages = {}, set()
         marks._timeline = self.timeline
         modules = sys.modules["torch.nn.modules.module"]
-        before, after = make_hooks(self.torch, marks, self.table, self.sites)
+        before, after = make_hooks(self.torch, marks, self.table, self.sites, self.passes)
         self._forward_hooks = [
             Hook(modules._global_forward_pre_hooks, before, "forward pre hook"),
             Hook(modules._global_forward_hooks, after, "forward hook"),
@@ -204,8 +231,3 @@ class Watch:
         self._forward_hooks = []
         if self.timeline is not None:
             self.timeline.close(self.clock.begun)
-
-
-def _holds(began, ended, stop):
-    """Whether most of a stop lies in this step."""
-    return min(ended, stop[1]) - max(began, stop[0]) > 0.5 * (stop[1] - stop[0])
