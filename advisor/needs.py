@@ -89,7 +89,10 @@ def _cores(seen: Seen) -> str | None:
 
 
 def _weights(seen: Seen) -> str | None:
-    return None if seen.slow is not None and seen.slow.weights is not None else "weights were not scanned yet"
+    slow = seen.slow
+    if slow is not None and slow.weights is not None:
+        return None
+    return (slow.weights_reason if slow is not None else None) or "weights were not scanned yet"
 
 
 # In the order in which they are looked at: the first that is missing is what the user reads.

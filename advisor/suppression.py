@@ -9,7 +9,31 @@ from torchtop.snapshot import Abstention, Finding
 # Cause -> symptoms that it explains. Kept where the symptom's own time is more than twice the cause's (gpu-idle 0.1.0:
 # a weaker cause is told when the stronger one leaves half of the idle time unexplained).
 EXPLAINS: dict[str, tuple[str, ...]] = {
-    "input-bound": ("step-jitter", "host-stall"),
+    "input-bound": ("step-jitter", "host-stall", "idle-device"),
+    "loader-oversubscribed": ("input-bound", "host-contended", "step-jitter", "idle-device"),
+    "worker-imbalance": ("input-bound", "step-jitter", "idle-device"),
+    "host-stall": ("step-jitter", "idle-device"),
+    "checkpoint-stall": ("step-jitter", "host-stall", "idle-device"),
+    "gc-pauses": ("step-jitter", "host-stall", "hot-layer", "idle-device"),
+    "threads-misset": ("host-contended", "step-jitter", "idle-device"),
+    "host-contended": ("step-jitter", "idle-device"),
+    "swapping": ("memory-pressure", "input-bound", "host-stall", "step-jitter", "idle-device"),
+    "unfused-optimizer": ("small-batch", "launch-bound", "idle-device"),
+    "unsynced-accumulation": ("comm-bound",),
+    "replicated-state": ("optimizer-state-heavy",),
+    "oversized-model": ("prunable-layers",),
+    "small-batch": ("idle-device", "misleading-utilization"),
+    "recompile-storm": ("idle-device",),
+    "straggler-rank": ("idle-device", "misleading-utilization"),
+    "comm-bound": ("idle-device", "misleading-utilization"),
+    "transfer-bound": ("idle-device",),
+    "pcie-degraded": ("transfer-bound",),
+    "host-sync": ("host-stall", "idle-device"),
+    "launch-bound": ("idle-device", "energy-inefficient"),
+    "data-parallel": ("idle-device", "misleading-utilization"),
+    "idle-device": ("energy-inefficient",),
+    "misleading-utilization": ("energy-inefficient",),
+    "thermal-throttled": ("power-capped",),
 }
 _LEAVES = 0.5  # share of the symptom's time that its cause must account for
 

@@ -7,17 +7,37 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 from statistics import fmean
 
+from torchtop import gpu_peaks, roofline
 from torchtop.snapshot import Layer
-from torchtop.window import RankWindow
+from torchtop.window import RankWindow, Window
 
 LIMIT = 5_000  # rows of one snapshot; the rest is counted in layers_left_out
 
 Rows = tuple[tuple[Layer, ...], int]
 
 
-def layers(window: RankWindow, rank: int | None, limit: int = LIMIT) -> Rows:
-    """(rows in the order of named_modules(), how many were left out) of the modules called in armed steps."""
-    return window.layer_rows.of((window.revision, rank, limit), lambda: _layers(window, rank, limit))
+def layers(window: RankWindow, rank: int | None, peaks: roofline.Peaks | None = None, limit: int = LIMIT) -> Rows:
+    """(rows in the order of named_modules(), how many were left out) of the modules called in armed steps.
+
+    peaks: of what it computes on; None: the best layer stands for them.
+    """
+    return window.layer_rows.of((window.revision, rank, peaks, limit), lambda: _layers(window, rank, peaks, limit))
+
+
+def peaks_of(window: Window, rank: RankWindow) -> roofline.Peaks | None:
+    """Peak rates of what a rank computes on; None when they are not known."""
+    if not rank.on_cuda:
+        threads = rank.facts.get("threads")
+        return roofline.of_machine(window.machine, threads if isinstance(threads, int) else None)
+    held = [
+        readings[-1]
+        for readings in window.devices_in_order()
+        if len(window.devices) == 1 or rank.pid in {process.pid for process in readings[-1].processes or ()}
+    ]
+    found = gpu_peaks.published(held[0].name, held[0].mig_index is not None) if held else None
+    if not isinstance(found, gpu_peaks.Peaks):
+        return None
+    return roofline.of_device(found.flops_per_s, found.memory_bytes_per_s, bool(rank.facts.get("tf32_matmul")))
 
 
 def called_modules(window: RankWindow) -> Mapping[str, Sequence[int]]:
@@ -47,13 +67,32 @@ def _called(window: RankWindow) -> array[int]:
     return array("q", sorted({index for indices in distinct.values() for index in indices}))
 
 
-def _layers(window: RankWindow, rank: int | None, limit: int) -> Rows:
+def _layers(window: RankWindow, rank: int | None, peaks: roofline.Peaks | None, limit: int) -> Rows:
     if not window.armed:
         return (), 0
     times = _Times(window)
     named = called_modules(window)
-    rows = tuple(_layer(window, rank, name, indices, times) for name, indices in list(named.items())[:limit])
+    shown = list(named.items())[:limit]
+    places = roofline.placed([_work(window, indices, times) for _, indices in shown], peaks)
+    rows = tuple(
+        _layer(window, rank, name, indices, times, place) for (name, indices), place in zip(shown, places, strict=True)
+    )
     return rows, max(len(named) - limit, 0)
+
+
+def _work(window: RankWindow, indices: Sequence[int], times: _Times) -> roofline.Work:
+    index = indices[-1]
+    module = window.tree.modules[index]
+    shape, dtype, elements, _ = window.shapes.get(index, (None, None, None, None))
+    calls = times.mean("calls", indices) or 0.0
+    flops = module.flops_per_output
+    return roofline.Work(
+        flops=float(flops * elements) if flops and elements else None,
+        bytes=roofline.forward_bytes(module.type, module.parameter_bytes, calls, shape, elements, flops, dtype),
+        seconds=times.mean("self_forward_s", indices) if calls and not window.on_cuda else None,
+        calls=calls,
+        dtype=dtype,
+    )
 
 
 class _Times:
@@ -91,7 +130,14 @@ class _Times:
         return total / self._steps
 
 
-def _layer(window: RankWindow, rank: int | None, name: str, indices: Sequence[int], times: _Times) -> Layer:
+def _layer(
+    window: RankWindow,
+    rank: int | None,
+    name: str,
+    indices: Sequence[int],
+    times: _Times,
+    place: roofline.Place,
+) -> Layer:
     index = indices[-1]
     module = window.tree.modules[index]
     calls = times.mean("calls", indices) or 0.0
@@ -121,4 +167,9 @@ def _layer(window: RankWindow, rank: int | None, name: str, indices: Sequence[in
         flops=float(flops * elements) if flops and elements else None,
         dtype=dtype,
         called_at=window.sites.of(index),
+        flops_per_s=place.flops_per_s,
+        bytes_per_s=place.bytes_per_s,
+        bound_by=place.bound_by,
+        bound_share=place.share,
+        bound_peaks=place.source,
     )

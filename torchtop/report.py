@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from torchtop import __version__, gpu_peaks
 from torchtop.history import history
-from torchtop.layer_report import layers
+from torchtop.layer_report import layers, peaks_of
 from torchtop.lens import Lens
 from torchtop.record import GpuSample, MachineSample, ProcessSample
 from torchtop.snapshot import (
@@ -74,7 +74,7 @@ def snapshot(window: Window, context: Context, taken: str, window_s: float, lens
     slow = window.ranks[slowest.pid] if slowest is not None else None
     looked_at = slow if lens is None or lens.pid is None else window.ranks.get(lens.pid)
     shown = [info for info in context.ranks if lens is None or window.ranks[info.pid] is looked_at]
-    found = [layers(window.ranks[info.pid], info.rank) for info in shown]
+    found = [layers(window.ranks[info.pid], info.rank, peaks_of(window, window.ranks[info.pid])) for info in shown]
     stacks = [stack for info in context.ranks for stack in _stacks(window, info)]
     return Snapshot(
         version=__version__,
@@ -255,8 +255,11 @@ def _host(window: Window, context: Context) -> Host:
     )
 
 
-def _machine(seen: MachineSample) -> Machine:
+def _machine(seen: MachineSample) -> Machine | None:
+    """None where nothing was measured."""
     core, cores = seen.core, seen.usable_cores
+    if core is None:
+        return None
 
     def of_all(rate: float | None) -> float | None:
         return rate * cores if rate is not None and cores is not None else None

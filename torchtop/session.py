@@ -26,6 +26,7 @@ from torchtop.collectors.base import Collector
 from torchtop.collectors.gpu import GpuCollector
 from torchtop.collectors.host import HostCollector, cpu_model
 from torchtop.collectors.machine import MachineCollector
+from torchtop.collectors.neighbours import NeighboursCollector
 from torchtop.collectors.probe import ProbeCollector
 from torchtop.collectors.process import ProcessCollector
 from torchtop.collectors.stacks import StacksCollector
@@ -199,7 +200,7 @@ class Session:
         if self._options.live or self._options.advise:
             self._tasks.start_soon(self._scan_weights, probe)
         for collector in self._collectors:
-            if isinstance(collector, (ProcessCollector, StacksCollector)):
+            if isinstance(collector, (ProcessCollector, NeighboursCollector, StacksCollector)):
                 collector.follow(tuple(self._ranks.known))
 
     def _start(self) -> None:
@@ -210,6 +211,7 @@ class Session:
         for collector in (
             HostCollector(1.0),
             ProcessCollector(pids, 1.0),
+            NeighboursCollector(pids, self._ranks.job.launcher),
             GpuCollector(1.0),
             self._stacks,
             MachineCollector(pids),
@@ -217,13 +219,20 @@ class Session:
             self._run(collector)
         self._ranks.watch_ends(self._tasks)
         if self._options.live or self._options.advise:
-            self._tasks.start_soon(self._find_lines)
+            self._tasks.start_soon(self._look_closer)
 
     def _run(self, collector: Collector) -> None:
         self._collectors.append(collector)
         self._tasks.start_soon(self._pump, collector)
 
     # Looking closer
+
+    async def _look_closer(self) -> None:
+        """Find the lines that findings lack. What breaks here takes down only that."""
+        try:
+            await self._find_lines()
+        except Exception as bug:  # noqa: BLE001  # as for a source
+            self._off[StacksCollector.name] = _in_words(bug)
 
     async def _find_lines(self) -> None:
         """Sample the stacks of those threads whose lines a finding lacks."""
@@ -273,8 +282,7 @@ class Session:
             self._off[collector.name] = str(problem)
             await collector.close()
         except Exception as bug:  # noqa: BLE001  # a source that breaks must not end the watching of the others
-            where = traceback.extract_tb(bug.__traceback__)[-1]
-            self._off[collector.name] = f"a bug in torchtop: {bug!r} at {Path(where.filename).name}:{where.lineno}"
+            self._off[collector.name] = _in_words(bug)
             await collector.close()
         if isinstance(collector, ProbeCollector):
             await collector.close()
@@ -385,6 +393,11 @@ class Session:
                 mean_s=meter.mean_s,
             )
         return list(rows.values())
+
+
+def _in_words(bug: Exception) -> str:
+    where = traceback.extract_tb(bug.__traceback__)[-1]
+    return f"a bug in torchtop: {bug!r} at {Path(where.filename).name}:{where.lineno}"
 
 
 def watch(job: LocalJob, options: Options, sink: Sink) -> Outcome:

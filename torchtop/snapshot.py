@@ -278,6 +278,20 @@ class Layer(Struct, frozen=True, kw_only=True):
         tuple[Frame, ...] | None,
         Meta(description="frames outside torch that made its first call, innermost first, 6 at most; null: not seen"),
     ] = None
+    flops_per_s: Annotated[float | None, Meta(description="FLOP/s of its own forward; null without formula or time")] = (
+        None
+    )
+    bytes_per_s: Annotated[
+        float | None, Meta(description="bytes/s of its own forward, at least: weights, outputs, known inputs once each")
+    ] = None
+    bound_by: Annotated[
+        Literal["compute", "bandwidth", "overhead"] | None,
+        Meta(description="what its forward is nearest to; overhead: a short call far from both; null without formula"),
+    ] = None
+    bound_share: Annotated[float | None, Meta(description="0..1, the larger of both rates by its peak")] = None
+    bound_peaks: Annotated[
+        str | None, Meta(description="whose peaks: calibrated, published, or best layer of this job")
+    ] = None
 
 
 class Memory(Struct, frozen=True, kw_only=True):
@@ -381,7 +395,7 @@ class Abstention(Struct, frozen=True, kw_only=True):
 class CollectorHealth(Struct, frozen=True, kw_only=True):
     """Whether a source is read, and what that costs."""
 
-    name: Annotated[str, Meta(description="host, process, gpu, probe, stacks or machine")]
+    name: Annotated[str, Meta(description="host, process, neighbours, gpu, probe, stacks or machine")]
     state: Annotated[Literal["on", "off"], Meta(description="off: see reason")]
     reason: Annotated[str | None, Meta(description="why it is off, or what failed last")]
     failures: Annotated[int, Meta(description="reads that failed")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import compress
+from operator import itemgetter
 from statistics import fmean, median
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from torchtop.window import Batch
 
 _T = TypeVar("_T")
 
+_FLAGS_OF = itemgetter(StepRow._fields.index("flags"))
 _USUAL = 0.5  # share of steps: a tag on more of them than this is how this loop works, not an exception
 _FAVOURED = (wire.IDLE, wire.SKIPPED, wire.COMPILED, wire.VALIDATION, wire.CHECKPOINT, wire.FIRST_OF_EPOCH)
 
@@ -85,13 +87,17 @@ def statistics(rows: Collection[StepRow], batch: Batch) -> StepStatistics:
 
 def plain_rows(rows: Collection[StepRow]) -> tuple[tuple[StepRow, ...], dict[str, int]]:
     """(rows that are unarmed and not excluded, reason -> how many rows were excluded)."""
-    tags = Counter(row.flags for row in rows)
+    flags = [*map(_FLAGS_OF, rows)]
+    tags = {tag: flags.count(tag) for tag in set(flags)}
     masks = _unusual(tags)
     excluded: Counter[str] = Counter()
     for tag, steps in tags.items():
         if flag := _first_flag(tag & masks):
             excluded[wire.FLAG_NAMES[flag]] += steps
-    return tuple(row for row in rows if not row.flags & (wire.ARMED | masks)), dict(excluded)
+    kept = {tag: not tag & (wire.ARMED | masks) for tag in tags}
+    if all(kept.values()):
+        return tuple(rows), dict(excluded)
+    return tuple(compress(rows, map(kept.__getitem__, flags))), dict(excluded)
 
 
 def _why_no_samples(batch: Batch) -> str:

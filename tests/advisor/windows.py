@@ -280,7 +280,9 @@ def on_gpu(*devices: DeviceSeen, **changes: Any) -> Seen:
 def two_ranks(*changes: dict[str, Any], **of_both: Any) -> Seen:
     """Two ranks over gloo; changes: of each one."""
     both = {
-        "facts": facts(distributed=DistributedFacts(backend="gloo", rank=0, world_size=2), roots=("DDP",)),
+        "facts": facts(
+            distributed=DistributedFacts(backend="gloo", rank=0, world_size=2), roots=("DistributedDataParallel",)
+        ),
         **of_both,
     }
     given: Sequence[dict[str, Any]] = changes or ({}, {})

@@ -1,0 +1,228 @@
+"""host-stall: the training thread does something else than training between the phases.
+
+Defining inequality: seconds of a step in none of data, transfer, forward, backward and optimizer, less those in
+zero_grad, the garbage collector and checkpoints >= 0.10 of the step and >= 1 ms, by the low end of the interval; or the
+same of the part of plain steps outside data, backward and optimizer that is above its usual length.
+
+## What it does
+Takes the time of armed steps that no phase explains; for work that comes only every few steps, what plain steps are
+longer than usual outside their measured phases. Stacks sampled from outside name the line.
+
+## Why it matters
+Logging, metrics, plotting and writing files on the training thread hold up everything else.
+
+## When it is wrong
+Clipping of gradients, averaging of weights and a scheduler's step are part of training: where the stacks show them,
+their part is taken off. Python's own overhead of a loop is below 1 ms a step, that of a framework's below 3 ms. Jobs
+that do not train are not judged: what they do between two forward passes may be their work. Work on the CPU between the
+root's forward and the backward pass counts as forward.
+
+## Source
+TraceML 0.5.0 RESIDUAL_HEAVY, `diagnostics/step_time/rules.py`: 10 % warn, 20 % critical. DESIGN 4 for the phases.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torchtop.advisor import place
+from torchtop.advisor.interruptions import interrupted_s
+from torchtop.advisor.judgement import Abstain, Judgement, Severity, confidence, measured, number, severity
+from torchtop.advisor.lines import Line, find_line, samples_in
+from torchtop.advisor.statistics import Interval, median, share
+from torchtop.seen import Phase, RankSeen, Seen
+from torchtop.snapshot import Evidence, Finding
+
+CODE = "host-stall"
+NEEDS = ("steps", "training", "phases")
+REMEDIES: tuple[str, ...] = ()
+MIN_STEPS = 5  # fewer and one slow step decides
+MIN_RARE_STEPS = 20  # what comes every tenth step has then been seen twice
+WARN = 0.10  # share of the step
+CRITICAL = 0.20  # share of the step
+LEAST_S = 1e-3  # s of a step: a plain Python loop with its scheduler, progress bar and .item() takes less
+LEAST_FRAMEWORK_S = 3e-3  # s of a step: the Trainers of Hugging Face and Lightning take 1 to 2 ms of their own
+LINE = "other"  # what the line that a burst of stacks finds must be in
+_USUAL = 1.5  # times its usual length, from which on a step's rest is a stall and not its own noise
+_SAMPLES = 40  # of the training thread's stacks: from here on they are enough to contradict
+_AGREES = 0.25  # of the samples that should be outside the phases: with fewer, the armed steps were unlike the others
+
+# Files of torch's whose work between the phases is training: clipping, averaging of weights, scaling of the loss.
+_TRAINING = (
+    "torch/nn/utils/clip_grad.py",
+    "torch/optim/swa_utils.py",
+    "torch/amp/grad_scaler.py",
+    "torch/cuda/amp/grad_scaler.py",
+    "torch/nn/utils/prune.py",
+    "torch/nn/parallel/distributed.py",
+    "torch/distributed/distributed_c10d.py",
+)
+
+
+class _Stall(NamedTuple):
+    """share: of the time of steps; seconds: of a step, mean; steady: in each step, else now and then."""
+
+    share: Interval
+    seconds: float
+    steady: bool
+    known: float
+
+
+def check(seen: Seen) -> Judgement:
+    """Judge the rank that has most time in no phase, and the slowest one."""
+    slow = seen.slow
+    assert slow is not None
+    if slow.on_cuda and slow.phases_are != "device":
+        return Abstain("the host waits for the device between the phases: how long is not known")
+    most = max(seen.ranks, key=_other)
+    reason: Abstain | None = None
+    found: list[tuple[_Stall, RankSeen]] = []
+    for rank in (most,) if most is slow else (most, slow):
+        steady = _steady(rank, seen.window_s)
+        if isinstance(steady, Abstain):
+            reason = steady
+        elif steady is not None:
+            found.append((steady, rank))
+        rare = _rare(rank)
+        if rare is not None:
+            found.append((rare, rank))
+    if not found:
+        return reason
+    stall, rank = max(found, key=lambda one: one[0].share.low)
+    level = severity(stall.share.low, WARN, CRITICAL)
+    if level is None:
+        return reason
+    return _told(stall, rank, level)
+
+
+def _told(stall: _Stall, rank: RankSeen, level: Severity) -> Judgement:
+    line = find_line(rank, "other")
+    least_s = LEAST_FRAMEWORK_S if isinstance(line, Line) and _is_installed(line) else LEAST_S
+    if stall.share.low * stall.seconds / max(stall.share.mean, 1e-9) < least_s:
+        return None
+    samples = _samples(rank)
+    outside = samples_in(rank, "other")
+    if stall.steady and samples >= _SAMPLES and outside < _AGREES * stall.share.mean * samples:
+        return Abstain(
+            f"{stall.share.mean:.0%} of the step are in no phase, but {outside} of {samples} samples of the stack are"
+        )
+    if not samples and rank.stacks_reason is None:
+        # Until stacks say what it is, it may be the clipping of gradients.
+        level = "warn" if level == "critical" else "info"
+    every = "of each step" if stall.steady else "of the time, now and then,"
+    return Finding(
+        code=CODE,
+        severity=level,
+        confidence="low" if not samples else confidence(stall.share.low, WARN, len(rank.plain)),
+        recoverable_s=stall.share.mean * (rank.plain_mean_s or 0.0),
+        share=min(stall.share.mean, 1.0),
+        evidence=_evidence(stall, line, samples, rank),
+        summary=f"{stall.share.mean:.0%} {every} goes to something else than training{place.in_words(line)}",
+        where=place.of(rank, line),
+        remedies=REMEDIES,
+    )
+
+
+def _evidence(stall: _Stall, line: Line | str, samples: int, rank: RankSeen) -> tuple[Evidence, ...]:
+    what = "in no phase" if stall.steady else "above the usual, outside the measured phases"
+    found = [
+        measured(what, stall.share, "of the step", rank.window_s),
+        number("that is", stall.seconds, "s/step", rank.window_s),
+    ]
+    if stall.known:
+        found.append(
+            number("taken off: zero_grad, collector, saving, clipping", stall.known, "of the step", rank.window_s)
+        )
+    if isinstance(line, Line):
+        found.append(number("of it at this line", line.share, "of the samples", rank.window_s))
+        found.append(number("samples of the stack", samples, "samples", rank.window_s))
+    return tuple(found)
+
+
+def _steady(rank: RankSeen, window_s: float) -> _Stall | Abstain | None:
+    """By armed steps: what no phase explains."""
+    phases = rank.phases
+    for name in ("forward", "backward", "optimizer"):
+        if phases and all(getattr(phase, name) is None for phase in phases):
+            return Abstain(f"no {name} was seen: it would be part of what no phase explains")
+    found = share([phase.other for phase in phases], [phase.step_s for phase in phases])
+    if found is None:
+        return None
+    known = _named(rank, window_s) + _training_share(rank)
+    step_s = sum(phase.step_s for phase in phases) / len(phases)
+    return _less(found, known, step_s)
+
+
+def _named(rank: RankSeen, window_s: float) -> float:
+    """Share of the window in what has a name of its own: zero_grad, the collector, saving."""
+    if window_s <= 0:
+        return 0.0
+    zeroing = rank.zero_grad.seconds if rank.zero_grad is not None else 0.0
+    return (zeroing + (rank.gc_seconds or 0.0) + sum(save.seconds for save in rank.saves)) / window_s
+
+
+def _less(found: Interval, known: float, step_s: float) -> _Stall | None:
+    rest = Interval(found.mean - known, found.low - known, found.high - known)
+    return _Stall(rest, rest.mean * step_s, True, known) if rest.low > 0 else None
+
+
+def _rare(rank: RankSeen) -> _Stall | None:
+    """By plain steps: what some are longer than usual outside data, backward and optimizer.
+
+    Steps whose backward pass is longer as well have more to do, or were held up by somebody: that much is taken off.
+    """
+    rows = rank.plain
+    if len(rows) < MIN_RARE_STEPS:
+        return None
+    backward = [row.backward_s or 0.0 for row in rows]
+    rest = [
+        row.step_s - (row.data_s or 0.0) - (row.optimizer_s or 0.0) - back
+        for row, back in zip(rows, backward, strict=True)
+    ]
+    lengths = [row.step_s for row in rows]
+    usual, whole = median(rest), sum(lengths)
+    if sum(one - usual for one in rest if one >= _USUAL * usual) < WARN * whole:
+        return None
+    rest = [max(one - lost, 0.0) for one, lost in zip(rest, interrupted_s(rank, rows), strict=True)]
+    usual, usual_back = max(median(rest), 0.0), median(backward)
+    over = []
+    for one, back in zip(rest, backward, strict=True):
+        expected = usual * max(back / usual_back if usual_back > 0 else 1.0, 1.0)
+        over.append(one - usual if one >= _USUAL * expected and one - expected >= LEAST_S else 0.0)
+    found = share(over, lengths)
+    if found is None or not any(over):
+        return None
+    # What hits backward passes by chance hits the rest as well, by its length.
+    chance = sum(back - usual_back for back in backward if back >= _USUAL * usual_back) if usual_back > 0 else 0.0
+    known = chance * (usual / usual_back if usual_back > 0 else 0.0) / whole
+    stall = Interval(found.mean - known, found.low - known, found.high - known)
+    return _Stall(stall, stall.mean * whole / len(rows), False, known) if stall.low > 0 else None
+
+
+def _other(rank: RankSeen) -> float:
+    return sum(phase.other for phase in rank.phases) / sum(map(_whole, rank.phases)) if rank.phases else 0.0
+
+
+def _whole(phase: Phase) -> float:
+    return phase.step_s or 1e-9
+
+
+def _samples(rank: RankSeen) -> int:
+    return sum(stacks.samples for stacks in rank.stacks if stacks.pid == rank.pid)
+
+
+def _training_share(rank: RankSeen) -> float:
+    """Share of the samples of stacks that are in what torch does for training between the phases."""
+    samples = _samples(rank)
+    inside = sum(
+        one.count
+        for stacks in rank.stacks
+        if stacks.pid == rank.pid
+        for one in stacks.counts
+        if any(frame.file.replace("\\", "/").endswith(_TRAINING) for frame in one.frames)
+    )
+    return inside / samples if samples else 0.0
+
+
+def _is_installed(line: Line) -> bool:
+    return "site-packages" in line.frame.file or "dist-packages" in line.frame.file

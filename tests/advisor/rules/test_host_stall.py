@@ -1,0 +1,154 @@
+"""Edges of host-stall, the line it must name, and what is no stall."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from tests.advisor.windows import NOW, PID, WINDOW_S, facts, phases, rank, rows, seen, two_ranks
+from torchtop.advisor.engine import judge
+from torchtop.advisor.rules import host_stall
+from torchtop.record import StepRow
+from torchtop.seen import GcPause, Save, Seen, StackCount, Stacks, ZeroGrad
+from torchtop.snapshot import Finding, Frame
+
+TORCH = "/x/lib/python3.11/site-packages/torch"
+LOOP = Frame(function="main", file="/job/train.py", line=40)
+LOG = Frame(function="log", file="/job/report.py", line=12)
+DUMP = Frame(function="encode", file="/x/lib/python3.11/json/encoder.py", line=200)
+CALL = Frame(function="_call_impl", file=f"{TORCH}/nn/modules/module.py", line=1780)
+
+
+def burst(*stacks: tuple[tuple[Frame, ...], int]) -> Stacks:
+    counts = tuple(StackCount(frames=frames, count=count) for frames, count in stacks)
+    return Stacks(pid=PID, samples=sum(count for _, count in stacks), rate_hz=20.0, counts=counts)
+
+
+BURST = burst(((CALL, LOOP), 60), ((DUMP, LOG, LOOP), 20))
+
+
+def stalled(other: float, step_s: float = 0.1, **changes: Any) -> Seen:
+    """A job of which `other` of each step is in no phase."""
+    changes = {"stacks": (BURST,), **changes}
+    return seen(rank(phases=phases(step_s=step_s, forward=0.345 - other), **changes))
+
+
+@pytest.mark.parametrize(
+    ("other", "severity"), [(0.02, None), (0.09, None), (0.12, "warn"), (0.19, "warn"), (0.25, "critical")]
+)
+def test_severity_by_the_share_in_no_phase(other: float, severity: str | None) -> None:
+    found = host_stall.check(stalled(other))
+    assert (found.severity if isinstance(found, Finding) else None) == severity
+
+
+def test_it_names_the_line() -> None:
+    found = host_stall.check(stalled(0.25))
+    assert isinstance(found, Finding)
+    assert (found.where["file"], found.where["line"], found.where["function"]) == ("/job/report.py", 12, "log")
+    assert "at report.py:12 (log)" in found.summary
+    assert found.recoverable_s == pytest.approx(0.025, rel=0.05)
+
+
+def test_without_stacks_it_says_so_and_is_one_level_lower() -> None:
+    found = host_stall.check(stalled(0.25, stacks=()))
+    assert isinstance(found, Finding)
+    assert (found.severity, found.confidence) == ("warn", "low")
+    assert found.where["line_missing"] == "no stacks were taken yet"
+    refused = host_stall.check(stalled(0.25, stacks=(), stacks_reason="py-spy may not read it"))
+    assert isinstance(refused, Finding)
+    assert (refused.severity, refused.where["line_missing"]) == ("critical", "py-spy may not read it")
+
+
+@pytest.mark.parametrize(("step_s", "fires"), [(0.003, False), (0.0048, True)])
+def test_the_overhead_of_a_loop_is_no_stall(step_s: float, fires: bool) -> None:
+    assert isinstance(host_stall.check(stalled(0.25, step_s)), Finding) == fires
+
+
+@pytest.mark.parametrize(("step_s", "fires"), [(0.010, False), (0.014, True)])
+def test_a_frameworks_own_overhead_is_no_stall(step_s: float, fires: bool) -> None:
+    trainer = Frame(function="_loop", file="/x/lib/python3.11/site-packages/transformers/trainer.py", line=2500)
+    report = Frame(function="log", file="/x/lib/python3.11/site-packages/transformers/trainer.py", line=3000)
+    stacks = burst(((CALL, trainer, LOOP), 60), ((report, trainer, LOOP), 20))
+    assert isinstance(host_stall.check(stalled(0.25, step_s, stacks=(stacks,))), Finding) == fires
+
+
+def test_clipping_of_gradients_is_training() -> None:
+    clip = Frame(function="clip_grad_norm_", file=f"{TORCH}/nn/utils/clip_grad.py", line=220)
+    stacks = burst(((CALL, LOOP), 60), ((clip, LOOP), 20))
+    assert host_stall.check(stalled(0.25, stacks=(stacks,))) is None
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"zero_grad": ZeroGrad(calls=180, seconds=0.2 * WINDOW_S, kept=0)},
+        {"gc_seconds": 0.2 * WINDOW_S},
+        {"saves": tuple(Save(t=NOW - at, seconds=0.2, function="torch.save", at=None) for at in range(18, 0, -1))},
+    ],
+)
+def test_what_has_a_name_of_its_own_is_no_stall(known: dict[str, Any]) -> None:
+    assert isinstance(host_stall.check(stalled(0.25)), Finding)
+    assert host_stall.check(stalled(0.25, **known)) is None
+
+
+def now_and_then(every: int, extra_s: float, backward_too: bool = False) -> tuple[StepRow, ...]:
+    return tuple(
+        row._replace(
+            step_s=row.step_s + (extra_s if at % every == 0 else 0.0),
+            backward_s=row.backward_s * 2 if backward_too and at % every == 0 and row.backward_s else row.backward_s,
+        )
+        for at, row in enumerate(rows(160))
+    )
+
+
+@pytest.mark.parametrize(("extra_s", "severity"), [(0.0, None), (0.1, None), (0.2, "warn"), (0.5, "critical")])
+def test_a_stall_every_tenth_step(extra_s: float, severity: str | None) -> None:
+    """Armed steps miss it: they are others."""
+    found = host_stall.check(stalled(0.02, steps=now_and_then(10, extra_s)))
+    assert (found.severity if isinstance(found, Finding) else None) == severity
+    if isinstance(found, Finding):
+        assert "now and then" in found.summary
+        assert found.where["line"] == 12
+
+
+def test_steps_with_more_to_do_are_no_stall() -> None:
+    assert host_stall.check(stalled(0.02, steps=now_and_then(5, 0.09, backward_too=True))) is None
+
+
+def test_a_collection_in_those_steps_is_none() -> None:
+    steps = now_and_then(10, 0.5)
+    pauses = tuple(
+        GcPause(t=row.t_end - 0.01, seconds=0.5, generation=2, at=None) for at, row in enumerate(steps) if at % 10 == 0
+    )
+    assert host_stall.check(stalled(0.02, steps=steps, gc_pauses=pauses)) is None
+
+
+def test_a_phase_that_was_not_seen_is_no_stall() -> None:
+    blind = tuple(replace(one, forward=None, other=0.4 * one.step_s) for one in phases())
+    verdict = judge(seen(rank(phases=blind)), [host_stall])
+    assert "no forward was seen" in verdict.abstained[0].reason
+
+
+def test_stacks_that_contradict_make_it_abstain() -> None:
+    verdict = judge(stalled(0.25, stacks=(burst(((CALL, LOOP), 80)),)), [host_stall])
+    assert "0 of 80 samples" in verdict.abstained[0].reason
+
+
+def test_a_rank_that_stalls_is_found_though_another_is_the_slowest() -> None:
+    found = host_stall.check(two_ranks({}, {"phases": phases(forward=0.05), "pid": PID + 1}))
+    assert isinstance(found, Finding)
+    assert found.where["rank"] == 1
+
+
+def test_inference_is_not_judged() -> None:
+    verdict = judge(seen(rank(phases=phases(forward=0.05)), mode="inference"), [host_stall])
+    assert verdict.abstained[0].reason == "the job does not train"
+
+
+def test_item_on_a_busy_gpu_is_no_stall() -> None:
+    """gpu-idle 0.1.0: the host waits in .item() while the device computes."""
+    job = seen(rank(phases=phases(forward=0.05), phases_are="host", facts=facts(devices=("cuda",)), compiled=True))
+    verdict = judge(job, [host_stall])
+    assert "waits for the device" in verdict.abstained[0].reason
