@@ -70,7 +70,7 @@ def goodbye() -> Message:
 def steps(t_end: float, step_s: float, count: int) -> Message:
     """`step`: the latest `count` steps of `step_s` each, the last of which ended at `t_end`."""
     ends = [t_end - step_s * (count - 1 - n) for n in range(count)]
-    rows = [[end, step_s * (1 + 0.01 * (n % 5)), 0, 1, 32.0, 0.001, 0.02, 0.01] for n, end in enumerate(ends)]
+    rows = [[end, step_s * (1 + 0.01 * (n % 5)), 0, 1, 32.0, 0.001, 0.02, 0.01, 0.001] for n, end in enumerate(ends)]
     return _sent(wire.STEP, rows=rows)
 
 

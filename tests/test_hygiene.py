@@ -91,7 +91,16 @@ def importers(package: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("command", "code"), [("--help", 0), ("schema", 0), ("export 999999999", 3), ("export --help", 0)]
+    ("command", "code"),
+    [
+        ("--help", 0),
+        ("schema", 0),
+        ("export 999999999", 3),
+        ("export --help", 0),
+        ("advise 999999999", 3),
+        ("rule", 0),
+        ("rule input-bound", 0),
+    ],
 )
 def test_a_command_loads_nothing_heavy(command: str, code: int) -> None:
     done = subprocess.run(

@@ -11,6 +11,7 @@ from tests import many_layers
 from torchtop.layer_report import called_modules, layers
 from torchtop.probe import wire
 from torchtop.record import ProbeMessage
+from torchtop.roofline import BEST_LAYER, CALIBRATED, Peaks
 from torchtop.snapshot import Layer
 from torchtop.window import RankWindow
 
@@ -101,3 +102,16 @@ def test_made_again_only_when_there_is_something_new(window: RankWindow) -> None
 def test_what_is_too_much_is_counted(window: RankWindow) -> None:
     rows, left_out = layers(window, 0, limit=10)
     assert (len(rows), left_out) == (10, len(MODEL.names) + 1 - 10)
+
+
+def test_each_layer_says_what_bounds_it_and_by_whose_peaks(window: RankWindow) -> None:
+    known = Peaks((("float32", 1e12),), 1e10, CALIBRATED)
+    against_best = {row.bound_peaks for row in layers(window, 0)[0]}
+    against_known = layers(window, 0, known)[0]
+    assert against_best == {BEST_LAYER, None}
+    assert {row.bound_peaks for row in against_known} == {CALIBRATED, None}
+    linear = next(row for row in against_known if row.type == "Linear")
+    assert linear.flops is not None and linear.self_forward_s is not None and linear.flops_per_s is not None
+    assert linear.flops_per_s == linear.flops / linear.self_forward_s
+    assert linear.bound_share == max(linear.flops_per_s / 1e12, (linear.bytes_per_s or 0.0) / 1e10)
+    assert layers(window, 0, known)[0] is against_known

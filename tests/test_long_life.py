@@ -69,7 +69,7 @@ def test_memory_of_a_watched_job_does_not_grow(tmp_path: Path) -> None:
 def test_the_window_is_bounded() -> None:
     """Eight hours of 5 ms steps would be 5.8 million rows."""
     window = RankWindow(1)
-    row = [0.0, 0.005, 0, 1, 32.0, 0.001, 0.002, 0.001]
+    row = [0.0, 0.005, 0, 1, 32.0, 0.001, 0.002, 0.001, 0.0]
     body = {"rows": [row] * 1000}
     for _ in range(1200):
         window.take(ProbeMessage(t=0.0, rank_pid=1, type=wire.STEP, body=body))
@@ -218,7 +218,7 @@ def test_steps_of_ten_minutes_in_a_replay() -> None:
     budget: Any = Budget  # what runs in the target has no annotations
     budget = budget()
     for number in range(1, 4):
-        row = [600.0 * number, 600.0, 0, 1, 32.0, 1.0, 400.0, 100.0]
+        row = [600.0 * number, 600.0, 0, 1, 32.0, 1.0, 400.0, 100.0, 0.0]
         window.take(ProbeMessage(t=600.0 * number, rank_pid=1, type=wire.STEP, body={"rows": [row]}))
         budget.any_step(600.0, False)
     found = statistics(list(window.steps), window.batch)

@@ -208,8 +208,24 @@ MARKS = {
 }
 GOOD: list[dict[str, Any]] = [
     {"type": wire.HELLO, "pid": 1, "uid": 0, "python": "3.11.7", "torch": None, "t": 1.0},
-    {"type": wire.STEP, "rows": [[2.0, 0.1, 0, 1, 4.0, None, 0.02, 0.01]]},
+    {"type": wire.STEP, "rows": [[2.0, 0.1, 0, 1, 4.0, None, 0.02, 0.01, 0.001]]},
     {"type": wire.LAYERS, "loss": 0.5, "loss_finite": True},
+    {
+        "type": wire.PAUSES,
+        "t": 3.0,
+        "gc": [[2.0, 0.1, 2, True, ["main", "train.py", 7]], [2.5, 0.01, 1, False, None]],
+        "saves": [[2.2, 0.5, "torch.save", ["save", "train.py", 9]]],
+        "gc_s": 0.12,
+        "zero_grad": [3, 0.01, 3, ["main", "train.py", 8]],
+    },
+    {
+        "type": wire.ALLOCATOR,
+        "t": 3.0,
+        "allocated_bytes": 8,
+        "reserved_bytes": 16,
+        "peak_bytes": 12,
+        "retries": 1,
+    },
     {"type": wire.LAYERS, **MARKS},
     {"type": wire.MODULES, "root": 0, "class": "M", "parameters": 2, "rows": [[0, 0, "", "M", 8, 32, None, True]]},
     {
@@ -343,7 +359,7 @@ def line(kind: str, **body: Any) -> bytes:
 
 
 LIVE = b"TOKEN 3.11.7 %d live\n" % wire.VERSION
-STEPS = b"".join(line(wire.STEP, rows=[[10.0 + n, 0.9, 0, 1, 4.0, None, 0.1, 0.1]]) for n in range(4))
+STEPS = b"".join(line(wire.STEP, rows=[[10.0 + n, 0.9, 0, 1, 4.0, None, 0.1, 0.1, 0.0]]) for n in range(4))
 
 # What the fake probe says -> (handshake, then, hangs up, exit code, what stderr says)
 CLAIMS: dict[str, tuple[bytes, bytes, bool, int, str]] = {
@@ -363,7 +379,7 @@ CLAIMS: dict[str, tuple[bytes, bytes, bool, int, str]] = {
     "half a line, and gone": (LIVE, b'{"v": 1, "type": "hel', True, 4, "without a goodbye"),
     "NaN": (LIVE, b'{"v": 1, "type": "layers", "loss": NaN, "loss_finite": true}\n', False, 4, "no torchtop message"),
     "a short row": (LIVE, line(wire.STEP, rows=[[1.0, 2.0]]), False, 4, "no torchtop message"),
-    "numbers as text": (LIVE, line(wire.STEP, rows=[["1"] * 8]), False, 4, "no torchtop message"),
+    "numbers as text": (LIVE, line(wire.STEP, rows=[["1"] * 9]), False, 4, "no torchtop message"),
     "a negative count": (LIVE, line(wire.HEALTH, errors=-1, dropped=0), False, 4, "no torchtop message"),
     "a caller that comes later": (
         LIVE,

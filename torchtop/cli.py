@@ -35,6 +35,13 @@ class Format(str, Enum):
     jsonl = "jsonl"
 
 
+class FailOn(str, Enum):
+    """Severities that a script may ask for."""
+
+    warn = "warn"
+    critical = "critical"
+
+
 def seconds(text: str, option: str) -> float:
     """Read a duration: `10`, `10s`, `2m`. Raises `UsageError`."""
     match = _DURATION.match(text.strip())
@@ -119,6 +126,29 @@ def export(
         no_probe=no_probe,
     )
     raise typer.Exit(run(target, options, lines, output))
+
+
+@app.command()
+def advise(
+    target: Target,
+    for_: Annotated[str, typer.Option("--for", help="How long to watch.")] = "20s",
+    json_: Annotated[bool, typer.Option("--json", help="Print one snapshot as JSON.")] = False,
+    fail_on: Annotated[
+        FailOn | None, typer.Option("--fail-on", help="Exit with 1 when something as bad as that is found.")
+    ] = None,
+) -> None:
+    """Attach, watch, and say what holds the job back; then detach and leave nothing behind."""
+    from torchtop.advise import advise as run
+
+    raise typer.Exit(run(target, seconds(for_, "--for"), json_, fail_on.value if fail_on is not None else None))
+
+
+@app.command()
+def rule(code: Annotated[str | None, typer.Argument(help="A rule; without it all are listed.")] = None) -> None:
+    """Say what a rule of the advisor looks for, why it matters, and when it is wrong."""
+    from torchtop.rulebook import rule as run
+
+    raise typer.Exit(run(code))
 
 
 @app.command()

@@ -17,6 +17,7 @@ from torchtop.errors import UsageError
 from torchtop.lens import Lens
 from torchtop.ps import JobRow, take
 from torchtop.ps_table import HEADING, row, title
+from torchtop.rulebook import Rulebook
 from torchtop.session import Options, Session
 from torchtop.snapshot import Snapshot
 from torchtop.tui.watching import Choice, Choices, Ending
@@ -100,7 +101,7 @@ def show(job: LiveJob | None, options: Options, read_only: bool) -> int:
     gc.set_threshold(_GARBAGE)
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)  # of the terminal that a shell exported them in; they would count before this one's
-    app = TorchtopApp(job, None if job is not None else LocalDesk(options), read_only, options.budget)
+    app = TorchtopApp(job, None if job is not None else LocalDesk(options), read_only, options.budget, Rulebook())
     received: list[int] = []
 
     def leave(number: int) -> None:

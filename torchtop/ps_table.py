@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from torchtop.ps import JobRow, RankRow
-from torchtop.tui.text.glyphs import printable
+from torchtop.tui.text.plain import printable
 from torchtop.tui.text.units import MISSING, size
 
 _AGES = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))

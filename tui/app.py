@@ -17,8 +17,9 @@ from torchtop.lens import Lens
 from torchtop.snapshot import Snapshot
 from torchtop.tui.drawing import Pen
 from torchtop.tui.keys import EVERYWHERE, KEYS, WATCHING, bindings, table
-from torchtop.tui.messages import Chosen, Looked, Seen
+from torchtop.tui.messages import Chosen, Looked, Opened, Seen
 from torchtop.tui.panels.base import Lines
+from torchtop.tui.screens.finding import FindingScreen
 from torchtop.tui.screens.help import HelpScreen
 from torchtop.tui.screens.page import PageScreen
 from torchtop.tui.screens.picker import PickerScreen
@@ -27,7 +28,7 @@ from torchtop.tui.text.ascii import AsciiFilter, locale_has_unicode
 from torchtop.tui.text.units import percent
 from torchtop.tui.themes import THEMES
 from torchtop.tui.thin_driver import ThinDriver
-from torchtop.tui.watching import Desk, Ending, Watching
+from torchtop.tui.watching import Desk, Ending, Rules, Watching
 
 FINEST, COARSEST = 0.001, 0.1  # share of step time that the keys may let the probe cost
 BUDGET = 0.01  # of the probe, unless it was told another
@@ -51,12 +52,14 @@ class TorchtopApp(App[None]):
         desk: Desk | None = None,
         read_only: bool = False,
         budget: float | None = None,
+        rules: Rules | None = None,
     ) -> None:
         super().__init__(driver_class=ThinDriver)
         self._watching = watching
         self._desk = desk
         self._read_only = read_only
         self._budget = budget or BUDGET
+        self._rules = rules
         self._layer: str | None = None
         self._recorder: JsonWriter | None = None
         self._recording = ""
@@ -67,6 +70,7 @@ class TorchtopApp(App[None]):
         self._watch: WatchScreen | None = None
         self._help = HelpScreen(self._pen, read_only)
         self._page = PageScreen(self._pen)
+        self._finding = FindingScreen(self._pen, rules)
         self.failure: TorchtopError | None = None
         self.left_behind: tuple[str, ...] = ()
         self.ending: Ending | None = None
@@ -84,6 +88,7 @@ class TorchtopApp(App[None]):
         # Kept, not made anew each time: Textual remembers what closed screens had painted (48 MB after 20 h of use).
         self.install_screen(self._help, "help")
         self.install_screen(self._page, "page")
+        self.install_screen(self._finding, "finding")
         if self._picker is not None:
             self.push_screen(self._picker)
         if self._watching is not None:
@@ -93,7 +98,7 @@ class TorchtopApp(App[None]):
 
     def _begin(self, watching: Watching) -> None:
         self._watching = watching
-        self._watch = WatchScreen(self._pen, self._read_only)
+        self._watch = WatchScreen(self._pen, self._read_only, self._rules)
         self.push_screen(self._watch)
         self.run_worker(self._run(watching))
 
@@ -145,6 +150,11 @@ class TorchtopApp(App[None]):
     def on_looked(self, message: Looked) -> None:
         self._layer = message.layer
         self.look()
+
+    def on_opened(self, message: Opened) -> None:
+        if self.screen is self._watch:
+            self._finding.show(message.finding)
+            self.push_screen(self._finding)
 
     def look(self) -> None:
         """Ask for what the choices of now need."""

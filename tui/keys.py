@@ -6,7 +6,13 @@ from typing import NamedTuple
 
 from textual.binding import Binding, BindingType
 
-EVERYWHERE, WATCHING, LAYERS, PICKER = "everywhere", "while watching", "in the layers", "in the job list"
+EVERYWHERE, WATCHING, LAYERS, ADVICE, PICKER = (
+    "everywhere",
+    "while watching",
+    "in the layers",
+    "in the advice",
+    "in the job list",
+)
 
 
 class Key(NamedTuple):
@@ -99,6 +105,9 @@ KEYS = (
     Key("unfold", "right", "right", "", "unfold the module", LAYERS),
     Key("fold_all", "underscore", "_", "", "fold all modules, or unfold all", LAYERS),
     Key("open", "enter", "enter", "open", "look at one layer closely", LAYERS),
+    Key("next_finding", "down", "down", "", "the next finding", ADVICE),
+    Key("previous_finding", "up", "up", "", "the finding before", ADVICE),
+    Key("open_finding", "enter", "enter", "open", "read one finding: its numbers, and what its rule says", ADVICE),
 )
 
 

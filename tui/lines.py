@@ -8,7 +8,8 @@ from rich.text import Text
 from torchtop.snapshot import Snapshot
 from torchtop.tui.keys import Key
 from torchtop.tui.state import remarks, state
-from torchtop.tui.text.glyphs import command_line, head
+from torchtop.tui.text.glyphs import head
+from torchtop.tui.text.plain import command_line
 from torchtop.tui.text.units import percent, size
 
 _GAP = "  "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.message import Message
 
-from torchtop.snapshot import Snapshot
+from torchtop.snapshot import Finding, Snapshot
 
 
 class Seen(Message):
@@ -24,6 +24,14 @@ class Looked(Message):
     def __init__(self, layer: str | None) -> None:
         super().__init__()
         self.layer = layer
+
+
+class Opened(Message):
+    """A finding is to be read closely."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__()
+        self.finding = finding
 
 
 class Chosen(Message):

@@ -10,7 +10,9 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from torchtop.snapshot import Device, Health, Layer, Memory, Phases, Rank, Snapshot, Steps
-from torchtop.tui.text.glyphs import bar, command_line, head, tail, wrapped
+from torchtop.tui.text.findings import MARKS, gain, place
+from torchtop.tui.text.glyphs import bar, head, tail
+from torchtop.tui.text.plain import command_line, wrapped
 from torchtop.tui.text.units import MISSING, amount, digits, duration, percent, size
 
 NARROWEST, WIDEST = 78, 120  # columns: the tables need the first, eyes lose the line beyond the second
@@ -21,6 +23,7 @@ _INDENT = 9  # columns that the section's name takes
 _MEMORY = 27  # columns of the memory table
 _GAP = 4  # columns between the phases and the memory table
 _PHASES = ("data", "transfer", "forward", "backward", "optimizer", "communication", "other")
+_NEAREST = ("function", "file", "line", "layer")  # of where a finding is: the process stands in the header
 _NUMBER = 8  # columns: "-999 ms" and one to spare
 
 
@@ -58,6 +61,7 @@ def summary(snapshot: Snapshot, width: int) -> Text:
         _header(snapshot, width),
         _ranks(snapshot, notes),
         _steps(snapshot.steps, width),
+        _advice(snapshot, width),
         _phases_and_memory(snapshot, notes, width),
         _layers(snapshot, width),
         _machine(snapshot, width),
@@ -148,6 +152,23 @@ def _steps(steps: Steps, width: int) -> list[Text]:
         why = ", ".join(f"{number} {reason}" for reason, number in steps.excluded.items())
         lines += _section("", f"kept out of median and mean: {why}", width)
     return lines
+
+
+def _advice(snapshot: Snapshot, width: int) -> list[Text]:
+    """What holds the job back, worst first; the numbers are for `torchtop advise`."""
+    lines: list[Text] = []
+    for finding in snapshot.findings:
+        name = f"{MARKS[finding.severity]} {finding.code}"
+        lines += _section("" if lines else "ADVICE", f"{name}   {gain(finding)}", width)
+        nearest = {name: finding.where.get(name) for name in _NEAREST}
+        told = "; ".join([finding.summary, *place(nearest)])
+        lines += [Text(line) for line in wrapped(" " * (_INDENT + 3), told, width)]
+    abstained = len(snapshot.abstained)
+    if not snapshot.findings:
+        return _section(
+            "ADVICE", "nothing found" + (f"; {abstained} rules could not judge" if abstained else ""), width
+        )
+    return lines + (_section("", f"{abstained} more rules could not judge", width) if abstained else [])
 
 
 def _phases_and_memory(snapshot: Snapshot, notes: Notes, width: int) -> list[Text]:

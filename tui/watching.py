@@ -32,6 +32,23 @@ class Watching(Protocol):
         """Let the probe cost at most `share` (0..1) of step time."""
 
 
+class Section(NamedTuple):
+    """A part of a rule's text. heading: '' for what stands before the first one."""
+
+    heading: str
+    paragraphs: tuple[str, ...]
+
+
+class Rules(Protocol):
+    """What is known of the rules that judged."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def text(self, code: str) -> tuple[Section, ...]:
+        """What one of them says of itself; empty for one that is not known here."""
+
+
 class Choice(NamedTuple):
     """A job in the list. rows: one for each rank, below the list's heading; why: what stands against attaching."""
 

@@ -15,6 +15,18 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from tests.tui.found import (
+    EARLY,
+    HOST_STALL,
+    INPUT_BOUND,
+    NOT_ATTACHED,
+    NOT_FOR_CPU,
+    PID,
+    STRAGGLER,
+    THROTTLED,
+    UNFUSED_OPTIMIZER,
+    UNUSED_PARAMETERS,
+)
 from torchtop.snapshot import (
     Device,
     DeviceHistory,
@@ -33,7 +45,6 @@ from torchtop.snapshot import (
 )
 
 RECORDED = Path(__file__).parents[1] / "fixtures/snapshot_transformer.json"
-PID = 41001
 WINDOW_S = 60.0
 GIB, MIB = 2**30, 2**20
 POINTS = 240  # of a history
@@ -76,6 +87,7 @@ def healthy() -> Snapshot:
             devices=(),
             layer=None,
         ),
+        abstained=NOT_FOR_CPU,
         health=replace(snapshot.health, probe=replace(snapshot.health.probe, sampled_steps=310)),
     )
 
@@ -89,7 +101,7 @@ def slow_loader() -> Snapshot:
     (rank,) = snapshot.job.ranks
     rank = replace(rank, cpu_share=0.42, workers=1, workers_cpu_share=0.98)
     command = "/home/me/.venv/bin/python -m torchtop.demo.slow_loader"
-    return replace(snapshot, job=replace(snapshot.job, command=command, ranks=(rank,)))
+    return replace(snapshot, job=replace(snapshot.job, command=command, ranks=(rank,)), findings=(INPUT_BOUND,))
 
 
 def memory_nearly_full() -> Snapshot:
@@ -136,7 +148,7 @@ def ended() -> Snapshot:
 
 def two_ranks() -> Snapshot:
     """Ranks 0 and 1 of 4, the second a tenth slower; the others are on another machine."""
-    return _spread(healthy(), here=2, world=4, slower={1: 1.1})
+    return replace(_spread(healthy(), here=2, world=4, slower={1: 1.1}), findings=(STRAGGLER,))
 
 
 def attaching() -> Snapshot:
@@ -192,6 +204,8 @@ def eight_gpus() -> Snapshot:
         job=replace(snapshot.job, command="python pretrain.py --config configs/llama-7b.yaml", ranks=ranks),
         steps=steps,
         memory=memory,
+        findings=(THROTTLED,),
+        abstained=(),
         history=replace(
             snapshot.history,
             devices=tuple(
@@ -239,6 +253,40 @@ def many_layers(layers: int, ranks: int = 1) -> Snapshot:
     return replace(snapshot, layers=tuple(rows), layers_left_out=layers * (ranks - 1))
 
 
+def advised() -> Snapshot:
+    """Findings of every severity: three that cost time, and one that does not."""
+    return replace(slow_loader(), findings=(INPUT_BOUND, HOST_STALL, UNFUSED_OPTIMIZER, UNUSED_PARAMETERS))
+
+
+def many_findings() -> Snapshot:
+    """More findings than any panel has rows."""
+    kinds = (INPUT_BOUND, HOST_STALL, UNFUSED_OPTIMIZER)
+    codes = [
+        "input-bound",
+        "host-stall",
+        "unfused-optimizer",
+        "gc-pauses",
+        "checkpoint-stall",
+        "step-jitter",
+        "swapping",
+        "grads-kept",
+        "comm-bound",
+        "memory-growth",
+        "optimizer-state-heavy",
+        "quantizable-inference",
+        "hot-layer",
+    ]
+    found = [replace(kinds[min(place // 4, 2)], code=code) for place, code in enumerate(codes)]
+    return replace(slow_loader(), findings=tuple(found))
+
+
+def few_steps() -> Snapshot:
+    """Too early for any finding: most rules lack steps."""
+    steps = healthy().steps
+    steps = replace(steps, count=4, total=4, by_rank=(replace(steps.by_rank[0], count=4),))
+    return replace(healthy(), steps=steps, abstained=(*EARLY, *NOT_FOR_CPU))
+
+
 SCENES: dict[str, Callable[[], Snapshot]] = {
     scene.__name__: scene
     for scene in (
@@ -253,6 +301,9 @@ SCENES: dict[str, Callable[[], Snapshot]] = {
         eight_gpus,
         diverged,
         stopped,
+        advised,
+        many_findings,
+        few_steps,
     )
 }
 
@@ -364,6 +415,7 @@ def _without_probe(snapshot: Snapshot) -> Snapshot:
         layers=(),
         memory=replace(snapshot.memory, **nothing, reasons={**snapshot.memory.reasons, **reasons}),
         facts={},
+        abstained=NOT_ATTACHED,
         health=Health(collectors=snapshot.health.collectors, probe=None, monitor=snapshot.health.monitor),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import anyio
 
@@ -10,7 +10,7 @@ from torchtop.errors import TorchtopError
 from torchtop.lens import Lens
 from torchtop.snapshot import Snapshot
 from torchtop.tui.app import TorchtopApp
-from torchtop.tui.watching import Choices, Ending
+from torchtop.tui.watching import Choices, Ending, Section
 
 
 class Scripted:
@@ -52,6 +52,19 @@ class Scripted:
 
     def set_budget(self, share: float) -> None:
         self.budgets.append(share)
+
+
+class Rulebook:
+    """44 rules; of those in `texts` it knows what they say of themselves."""
+
+    def __init__(self, texts: Mapping[str, tuple[Section, ...]] | None = None) -> None:
+        self._texts = texts or {}
+
+    def __len__(self) -> int:
+        return 44
+
+    def text(self, code: str) -> tuple[Section, ...]:
+        return self._texts.get(code, ())
 
 
 class Desk:

@@ -12,17 +12,29 @@ from typing import Any
 
 import pytest
 
+from tests.tui.found import INPUT_BOUND, TEXT
 from tests.tui.scenes import SCENES
-from tests.tui.scripted import Scripted, rows
+from tests.tui.scripted import Rulebook, Scripted, rows
 from torchtop.tui.app import TorchtopApp
 
 PICTURES = Path(__file__).parent / "pictures"
 SIZES = ((80, 24), (120, 40), (200, 60))
-SHOWN = ("healthy", "slow_loader", "memory_nearly_full", "compiled", "ended", "two_ranks", "attaching", "eight_gpus")
+SHOWN = (
+    "healthy",
+    "slow_loader",
+    "memory_nearly_full",
+    "compiled",
+    "ended",
+    "two_ranks",
+    "attaching",
+    "eight_gpus",
+    "advised",
+    "few_steps",
+)
 
 
 def app_of(scene: str, read_only: bool = False) -> TorchtopApp:
-    return TorchtopApp(Scripted(SCENES[scene]()), read_only=read_only)
+    return TorchtopApp(Scripted(SCENES[scene]()), read_only=read_only, rules=Rulebook({INPUT_BOUND.code: TEXT}))
 
 
 async def drawn(app: TorchtopApp, size: tuple[int, int], *keys: str) -> str:
@@ -53,9 +65,14 @@ async def test_read_only(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("digit", "1234567")
 async def test_a_panel_alone(digit: str) -> None:
-    scene = "eight_gpus" if digit in "15" else "healthy"
+    scene = {"1": "eight_gpus", "5": "eight_gpus", "6": "advised"}.get(digit, "healthy")
     keys = (digit,) if digit == "3" else (digit, digit)  # the layers have the focus from the beginning
     compare(f"zoomed-{digit}-120x40", await drawn(app_of(scene), (120, 40), *keys))
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_one_finding(size: tuple[int, int]) -> None:
+    compare(f"finding-{size[0]}x{size[1]}", await drawn(app_of("advised"), size, "6", "enter"))
 
 
 @pytest.mark.parametrize(("theme", "size"), [("dark", (120, 40)), ("light", (80, 24)), ("high-contrast", (80, 24))])

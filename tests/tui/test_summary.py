@@ -6,10 +6,11 @@ import io
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from rich.cells import cell_len
 from rich.console import Console
 
-from tests.tui.scenes import RECORDED, changed
+from tests.tui.scenes import RECORDED, advised, changed, healthy
 from torchtop.snapshot import CollectorHealth, Device, Snapshot
 from torchtop.tui import summary
 
@@ -71,6 +72,23 @@ def test_layers_are_in_order_of_their_share(recorded: Snapshot) -> None:
     first = page.index(line(recorded, "LAYERS")) + 2
     shares = [float(row.split()[-3]) for row in page[first : first + summary.LAYERS]]
     assert shares == sorted(shares, reverse=True)
+
+
+def test_what_holds_the_job_back() -> None:
+    page = lines(advised())
+    first = page.index(line(advised(), "ADVICE"))
+    assert page[first : first + 3] == [
+        "ADVICE   !! input-bound   up to 66.1 ms/step (60.0 %)",
+        "            the step waits 60% of its time for the DataLoader, which has 1",
+        "            worker; /home/me/data/images.py:57",
+    ]
+    assert page[first + 3] == "         !  host-stall   up to 8.20 ms/step (7.40 %)"
+    assert "         20 more rules could not judge" in page
+
+
+def test_nothing_holds_it_back() -> None:
+    assert line(healthy(), "ADVICE") == "ADVICE   nothing found; 20 rules could not judge"
+    assert line(replace(healthy(), abstained=()), "ADVICE") == "ADVICE   nothing found"
 
 
 def test_a_missing_phase_is_a_dash_with_its_reason(recorded: Snapshot) -> None:

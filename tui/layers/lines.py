@@ -10,7 +10,8 @@ from torchtop.snapshot import Layer
 from torchtop.tui.layers.columns import BY_MODEL, GUTTER, Column, Fit
 from torchtop.tui.layers.times import Measure
 from torchtop.tui.layers.tree import label
-from torchtop.tui.text.glyphs import bar, head, tail, wrapped
+from torchtop.tui.text.glyphs import bar, head, tail
+from torchtop.tui.text.plain import wrapped
 from torchtop.tui.view import View, rank_name
 
 CHOSEN = "▶"

@@ -14,7 +14,8 @@ from torchtop.tui.layers.lines import row, sampled, tail_of, titles
 from torchtop.tui.layers.times import Measure, alone
 from torchtop.tui.layers.tree import label
 from torchtop.tui.state import state
-from torchtop.tui.text.glyphs import curve, head, tail, wrapped
+from torchtop.tui.text.glyphs import curve, head, tail
+from torchtop.tui.text.plain import wrapped
 from torchtop.tui.text.units import MISSING, amount, duration, size
 from torchtop.tui.view import View, rank_name
 
@@ -73,7 +74,18 @@ def _what(view: View, subject: Subject) -> list[Text]:
         ),
         ("FLOP/s", MISSING if whole.rate is None else f"{amount(whole.rate)} in forward"),
     ]
-    return lines + _pairs(facts, width)
+    return lines + _pairs(facts, width) + _bound(layer, width)
+
+
+def _bound(layer: Layer, width: int) -> list[Text]:
+    """What its forward is nearest to; nothing where that is not known."""
+    if layer.bound_by is None or layer.bound_share is None:
+        return []
+    if layer.bound_by == "overhead":
+        text = f"overhead: {share(layer.bound_share)} of what its work allows"
+    else:
+        text = f"{layer.bound_by}, at {share(layer.bound_share)} of the peak"
+    return [_fact("bound by", f"{text} ({layer.bound_peaks})", width)]
 
 
 def _pairs(facts: Sequence[tuple[str, str]], width: int) -> list[Text]:

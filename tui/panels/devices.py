@@ -10,8 +10,9 @@ from rich.text import Text
 from torchtop.snapshot import Device, Rank, Snapshot
 from torchtop.tui.arrange import columns
 from torchtop.tui.panels.base import Panel
-from torchtop.tui.text.glyphs import bar, curve, head, printable, wrapped
+from torchtop.tui.text.glyphs import bar, curve, head
 from torchtop.tui.text.grid import flow, named
+from torchtop.tui.text.plain import printable, wrapped
 from torchtop.tui.text.reasons import within
 from torchtop.tui.text.units import MISSING, amount, digits, percent, size
 from torchtop.tui.view import View

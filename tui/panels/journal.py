@@ -9,8 +9,9 @@ from rich.text import Text
 
 from torchtop.tui.arrange import columns
 from torchtop.tui.panels.base import Panel
-from torchtop.tui.text.glyphs import head, printable, wrapped
+from torchtop.tui.text.glyphs import head
 from torchtop.tui.text.grid import flow
+from torchtop.tui.text.plain import printable, wrapped
 from torchtop.tui.text.units import MISSING, digits
 from torchtop.tui.view import View
 

@@ -21,7 +21,8 @@ from torchtop.tui.layers.table import LayerTable, Row
 from torchtop.tui.layers.tree import around
 from torchtop.tui.messages import Looked
 from torchtop.tui.panels.base import Panel
-from torchtop.tui.text.glyphs import printable, tail
+from torchtop.tui.text.glyphs import tail
+from torchtop.tui.text.plain import printable
 from torchtop.tui.view import View, rank_name
 
 _NOTES_FROM = 8  # rows of the panel from which there is room for a note

@@ -11,8 +11,9 @@ from torchtop.snapshot import Memory
 from torchtop.tui.arrange import columns
 from torchtop.tui.headroom import Headroom, headroom
 from torchtop.tui.panels.base import Panel
-from torchtop.tui.text.glyphs import bar, curve, wrapped
+from torchtop.tui.text.glyphs import bar, curve
 from torchtop.tui.text.grid import flow, named
+from torchtop.tui.text.plain import wrapped
 from torchtop.tui.text.reasons import reasons, within
 from torchtop.tui.text.stacked import Part, stacked
 from torchtop.tui.text.units import MISSING, percent, size

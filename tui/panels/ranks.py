@@ -12,8 +12,9 @@ from torchtop.tui.arrange import columns
 from torchtop.tui.panels.base import Panel
 from torchtop.tui.place import places
 from torchtop.tui.state import STOPPED, elsewhere
-from torchtop.tui.text.glyphs import head, wrapped
+from torchtop.tui.text.glyphs import head
 from torchtop.tui.text.grid import flow, named
+from torchtop.tui.text.plain import wrapped
 from torchtop.tui.text.reasons import within
 from torchtop.tui.text.units import MISSING, amount, digits, duration, percent, size
 from torchtop.tui.view import View, rank_name

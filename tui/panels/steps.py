@@ -14,8 +14,9 @@ from torchtop.tui.panels.base import Panel
 from torchtop.tui.place import places
 from torchtop.tui.state import state
 from torchtop.tui.text import scale
-from torchtop.tui.text.glyphs import bar, curve, head, wrapped
+from torchtop.tui.text.glyphs import bar, curve, head
 from torchtop.tui.text.grid import Cell, grid, per_row, rows
+from torchtop.tui.text.plain import wrapped
 from torchtop.tui.text.reasons import reasons, within
 from torchtop.tui.text.stacked import Part, stacked
 from torchtop.tui.text.units import MISSING, amount, digits, duration, percent

@@ -14,7 +14,8 @@ from torchtop.tui.keys import EVERYWHERE, PICKER, bindings, table
 from torchtop.tui.lines import key_line
 from torchtop.tui.messages import Chosen
 from torchtop.tui.panels.base import Lines
-from torchtop.tui.text.glyphs import head, wrapped
+from torchtop.tui.text.glyphs import head
+from torchtop.tui.text.plain import wrapped
 from torchtop.tui.watching import Choices
 
 PERIOD_S = 3.0  # s between two looks: one takes 0.4 s, and most of that is waiting to see who uses a CPU

@@ -14,7 +14,7 @@ from textual.screen import Screen
 from torchtop.snapshot import Snapshot
 from torchtop.tui.arrange import SMALLEST, Need, share_out
 from torchtop.tui.drawing import Pen
-from torchtop.tui.keys import EVERYWHERE, LAYERS, WATCHING, bindings, table
+from torchtop.tui.keys import ADVICE, EVERYWHERE, LAYERS, WATCHING, bindings, table
 from torchtop.tui.lines import job_line, key_line, state_line
 from torchtop.tui.panels.advice import AdvicePanel
 from torchtop.tui.panels.base import Lines, Panel
@@ -27,6 +27,7 @@ from torchtop.tui.panels.steps import StepsPanel
 from torchtop.tui.state import stopped
 from torchtop.tui.text.units import duration
 from torchtop.tui.view import View
+from torchtop.tui.watching import Rules
 
 
 class WatchScreen(Screen[None]):
@@ -34,7 +35,7 @@ class WatchScreen(Screen[None]):
 
     BINDINGS = bindings(WATCHING)
 
-    def __init__(self, pen: Pen, read_only: bool) -> None:
+    def __init__(self, pen: Pen, read_only: bool, rules: Rules | None = None) -> None:
         super().__init__()
         self._pen = pen
         self._read_only = read_only
@@ -46,12 +47,13 @@ class WatchScreen(Screen[None]):
         self.zoomed: Panel | None = None
         self._said: tuple[str, ...] = ()
         self.layer_table = LayersPanel(pen)
+        self.advice = AdvicePanel(pen, rules)
         self.left: tuple[Panel, ...] = (StepsPanel(pen), self.layer_table)
         self.right: tuple[Panel, ...] = (
             DevicesPanel(pen),
             MemoryPanel(pen),
             RanksPanel(pen),
-            AdvicePanel(pen),
+            self.advice,
             JournalPanel(pen),
         )
 
@@ -118,7 +120,9 @@ class WatchScreen(Screen[None]):
         self.set_class(self._is_small, "-small")
         snapshot = self._drawn
         focused = self.focused
-        keys = table(LAYERS, self._read_only) if focused is self.layer_table else ()
+        places = {self.layer_table: LAYERS, self.advice: ADVICE}
+        where = places.get(focused) if isinstance(focused, Panel) else None
+        keys = table(where, self._read_only) if where is not None else ()
         self.query_one("#bottom", Lines).put(
             [key_line((*keys, *table(WATCHING, self._read_only), *table(EVERYWHERE, self._read_only)), width)]
         )

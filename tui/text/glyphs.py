@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import textwrap
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
+
+from torchtop.tui.text.plain import printable
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"  # of a column, from the left
 _LEVELS = "▁▂▃▄▅▆▇█"  # of a row, from below
@@ -37,28 +37,6 @@ def tail(text: str, width: int) -> str:
     while cell_len(text) > width - 1:
         text = text[1:]
     return set_cell_size("…" + text, width)
-
-
-def printable(text: str) -> str:
-    """`text` without what could move the cursor: names and command lines come from the target."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def wrapped(first: str, text: str, width: int) -> list[str]:
-    """`first` and then `text`, folded at `width`; later lines begin below the beginning of `text`."""
-    return textwrap.wrap(
-        printable(text),
-        width,
-        initial_indent=first,
-        subsequent_indent=" " * cell_len(first),
-        break_on_hyphens=False,
-    ) or [first.rstrip()]
-
-
-def command_line(command: str) -> str:
-    """The command with its program's name only: interpreters have long paths."""
-    program, space, rest = command.partition(" ")
-    return os.path.basename(program) + space + rest
 
 
 def curve(values: Sequence[float | None], width: int, height: int = 1, top: float | None = None) -> list[str]:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 
-from torchtop.tui.text.glyphs import head, printable
+from torchtop.tui.text.glyphs import head
+from torchtop.tui.text.plain import printable
 
 CELL = 15  # columns: "samples/s 9.38k"; three fit in the left column of an 80-column screen
 _GAP = 2

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
-from torchtop.tui.text.glyphs import head, wrapped
+from torchtop.tui.text.glyphs import head
+from torchtop.tui.text.plain import wrapped
 from torchtop.tui.text.units import MISSING
 
 

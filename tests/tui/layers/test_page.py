@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace
@@ -67,6 +67,20 @@ def test_what_it_is_and_takes() -> None:
     )
     assert not [text for text in texts if "inside" in text]
     assert line(texts, "device") == " device      cpu: its time is the host's"
+
+
+@pytest.mark.parametrize(
+    ("bound", "part", "peaks", "said"),
+    [
+        ("compute", 0.62, "calibrated", "compute, at 62.0 % of the peak (calibrated)"),
+        ("bandwidth", 0.9, "best layer of this job", "bandwidth, at 90.0 % of the peak (best layer of this job)"),
+        ("overhead", 0.01, "published", "overhead: 1.00 % of what its work allows (published)"),
+    ],
+)
+def test_what_bounds_it(bound: Literal["compute", "bandwidth", "overhead"], part: float, peaks: str, said: str) -> None:
+    bounded = replace(MLP, bound_by=bound, bound_share=part, bound_peaks=peaks)
+    assert " ".join(line(lines(subject("blocks.0.mlp", BLOCK, bounded)), "bound by").split()) == f"bound by {said}"
+    assert not [text for text in lines(subject("blocks.0.mlp", BLOCK, MLP)) if "bound by" in text]
 
 
 def test_with_what_is_inside() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tui import scenes
+from tests.tui import found, scenes
 from tests.tui.panels.drawn import check_all_sizes, drawn, styles, texts
 from torchtop.snapshot import Frame
 from torchtop.tui.drawing import Pen
@@ -37,7 +37,7 @@ def test_two_of_four(panel: RanksPanel) -> None:
 
 
 def test_the_rank_that_was_chosen_is_marked(panel: RanksPanel) -> None:
-    lines = panel.draw(View(scenes.two_ranks(), 45, 8, pid=scenes.PID))
+    lines = panel.draw(View(scenes.two_ranks(), 45, 8, pid=found.PID))
     assert [line.plain[0] for line in lines[1:3]] == ["▸", " "]
 
 

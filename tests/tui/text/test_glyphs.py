@@ -41,10 +41,6 @@ def test_fitting_text_in_columns(text: str, head: str, tail: str) -> None:
     assert cell_len(head) == cell_len(tail) == 6
 
 
-def test_later_lines_begin_below_the_first() -> None:
-    assert glyphs.wrapped("GPU  ", "no driver here", 14) == ["GPU  no driver", "     here"]
-
-
 @pytest.mark.parametrize(
     ("values", "width", "height", "top", "rows"),
     [
