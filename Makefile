@@ -21,7 +21,7 @@ PYTHON ?= $(or $(FOUND),$(error $(NONE)))
 test hygiene torture endurance bench: export OMP_WAIT_POLICY := passive
 test hygiene torture endurance bench: export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test frameworks peers check lint hygiene torture endurance bench clean
+.PHONY: help demo test frameworks peers check lint hygiene torture endurance bench diagnosis clean
 .DELETE_ON_ERROR:
 
 help: ## list these targets
@@ -37,7 +37,7 @@ test: lint frameworks ## lint, types, all tests
 frameworks: ## transformers, lightning, accelerate and a Jupyter kernel, for their tests
 	@$(MAKE) --no-print-directory $(FRAMEWORKS)/.installed || echo "no $(FRAMEWORKS): its tests will be skipped"
 
-# The benchmark of the screen says so where it cannot be installed.
+# The benchmarks of the screen and of the peers say so where it cannot be installed.
 peers:
 	@$(MAKE) --no-print-directory $(PEERS)/.installed || echo "no $(PEERS): the screen will be compared with nothing"
 
@@ -62,6 +62,12 @@ endurance: $(VENV)/.test ## memory over 300,000 watched steps, in job and monito
 # All of them, whatever one says; then a bar that was exceeded (1) counts before one that was not resolved (2).
 bench: $(VENV)/.test peers ## what watching, attaching and the screen cost
 	@worst=0; for bench in startup overhead attach screen; do \
+		echo "== $$bench"; $(PY) benchmarks/$$bench.py; code=$$?; \
+		[ $$code -eq 0 ] || [ $$worst -eq 1 ] || worst=$$code; \
+	done; exit $$worst
+
+diagnosis: $(VENV)/.test peers ## does the advisor name what is planted in a job, and what do others say of it; an hour
+	@worst=0; for bench in diagnosis peers; do \
 		echo "== $$bench"; $(PY) benchmarks/$$bench.py; code=$$?; \
 		[ $$code -eq 0 ] || [ $$worst -eq 1 ] || worst=$$code; \
 	done; exit $$worst
@@ -92,7 +98,7 @@ $(FRAMEWORKS)/.installed: $(FRAMEWORKS)/.torch $(WANTED)
 
 $(PEERS)/.installed:
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --disable-pip-version-check -q nvitop
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check -q $(TORCH) numpy nvitop traceml-ai gpuprof
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
