@@ -14,7 +14,7 @@ from torchtop.advisor.groups import GROUPS
 from torchtop.advisor.judgement import Rule
 from torchtop.advisor.registry import RULES
 from torchtop.advisor.rules import input_bound
-from torchtop.rulebook import Rulebook, sections, thresholds
+from torchtop.rulebook import Rulebook, pattern, sections, thresholds
 
 HEADINGS = ["What it does", "Why it matters", "When it is wrong", "Source"]
 each_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.CODE)
@@ -117,3 +117,10 @@ def test_where_a_reason_is_looked_for(tmp_path: Path) -> None:
         ("THIRD", 1048576, "above, in two lines"),
         ("LONG", 7, "inside"),
     ]
+
+
+def test_the_readmes_table_is_made_of_the_docstrings() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    known = {rule.CODE: rule for rule in RULES}
+    rows = [f"| {group} | `{code}` | {pattern(known[code])} |" for group, codes in GROUPS.items() for code in codes]
+    assert "\n".join(rows) in readme

@@ -19,11 +19,17 @@ from torchtop.window import Window
 _LINES = {rule.CODE: rule.LINE for rule in RULES if hasattr(rule, "LINE")}
 
 
+_BURST_S = 3.0  # s of stacks of a training thread: 60 samples
+_WORKER_S = 1.0  # s of stacks of one loader worker: what all of them do is compared, one after the other
+_WORKERS = 8  # workers of one rank that are compared
+
+
 class Wanted(NamedTuple):
     """A thread whose stacks would tell a line. tid: kernel id as the target sees it, None: the main thread."""
 
     pid: int
     tid: int | None
+    seconds: float
 
 
 class Judging:
@@ -52,20 +58,22 @@ class Judging:
         return replace(snapshot, findings=verdict.findings, abstained=verdict.abstained)
 
     def wanted(self) -> tuple[Wanted, ...]:
-        """Threads to look at, for the findings of the last look that lack their line."""
+        """Threads to look at, for the findings of the last look."""
         if self._last is None:
             return ()
         seen, verdict = self._last
-        lacking = [finding for finding in verdict.findings if finding.code in _LINES and "line" not in finding.where]
-        threads = [thread for finding in lacking for thread in _threads(seen, finding)]
+        threads = [thread for finding in verdict.findings for thread in _threads(seen, finding)]
         return tuple(dict.fromkeys(threads))
 
 
 def _threads(seen: Seen, finding: Finding) -> Sequence[Wanted]:
     rank = next((rank for rank in seen.ranks if rank.pid == finding.where.get("pid")), seen.slow)
-    if rank is None:
+    if rank is None or finding.code not in _LINES:
         return ()
     if _LINES[finding.code] == "data" and rank.workers:
-        busiest = max(rank.workers, key=lambda pid: rank.workers[pid][-1].cpu_share or 0.0)
-        return (Wanted(busiest, None),)
-    return (Wanted(rank.pid, rank.facts.training_tid),)
+        # All of them, not only until the line is known: which one holds the others up shows in their stacks alone.
+        sampled = {stacks.pid for stacks in rank.stacks}
+        busiest = sorted(rank.workers, key=lambda pid: -(rank.workers[pid][-1].cpu_share or 0.0))[:_WORKERS]
+        seconds = _BURST_S if len(busiest) == 1 else _WORKER_S
+        return [Wanted(pid, None, seconds) for pid in busiest if pid not in sampled]
+    return () if "line" in finding.where else (Wanted(rank.pid, rank.facts.training_tid, _BURST_S),)

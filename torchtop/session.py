@@ -46,7 +46,6 @@ _BREATH_S = 0.005  # s after a piece of work of 10 ms or more, in which keys are
 _REST_S = 0.1  # s in which what belongs to the marks of a step comes after them: where its modules are called
 _STACKS_S = 30.0  # s between two stack dumps: one costs about 60 ms of CPU
 _AIM_S = 2.0  # s between two looks at which findings lack the line of their cause
-_BURST_S = 3.0  # s of stacks for such a line: 60 samples
 _BURSTS = 6  # bursts of one thread; after them only now and then
 _BURST_AGAIN_S = 60.0  # s until the next, for a thread that had so many
 _SCAN_FIRST_S = 2.0  # s after attach: the first steps are the job's own
@@ -250,7 +249,7 @@ class Session:
                 bursts[thread] += 1
                 if bursts[thread] >= _BURSTS:
                     due[thread] = now + _BURST_AGAIN_S
-                self._window.take(await self._stacks.burst(thread.pid, thread.tid, _BURST_S))
+                self._window.take(await self._stacks.burst(*thread))
 
     async def _scan_weights(self, probe: ProbeCollector) -> None:
         """Ask for what the weights are like: soon, and on a screen now and then."""

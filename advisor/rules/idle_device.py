@@ -31,6 +31,7 @@ from torchtop.snapshot import Finding
 CODE = "idle-device"
 NEEDS = ("gpu", "training", "steps")
 REMEDIES = ("bigger-batch", "compile-blocks")
+LINE = "sync"  # its stacks are what host-sync judges by
 MIN_STEPS = 3  # enough to know that steps go on: the mean is that of the readings
 INFO = 0.30  # share of time idle: TraceML's "moderate", and well above gpu-idle's 20 %
 WARN = 0.50  # share of time idle: torch-tb-profiler's "low utilization"
