@@ -23,7 +23,8 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "replicated-state": ("optimizer-state-heavy",),
     "oversized-model": ("prunable-layers",),
     "small-batch": ("idle-device", "misleading-utilization"),
-    "recompile-storm": ("idle-device",),
+    # Dynamo collects garbage after each compilation.
+    "recompile-storm": ("gc-pauses", "step-jitter", "host-stall", "idle-device"),
     "straggler-rank": ("idle-device", "misleading-utilization"),
     "comm-bound": ("idle-device", "misleading-utilization"),
     "transfer-bound": ("idle-device",),

@@ -95,7 +95,7 @@ PLANTED = (
     Plant("quantizable-inference", "mlp", "fact"),
     Plant("quantizable-inference", "text", "fact"),
     Plant("oversized-model", "mlp", "fact"),
-    Plant("oversized-model", "text", "fact"),
+    Plant("oversized-model", "conv", "fact"),
     Plant("unused-parameters", "heads", "fact"),
     Plant("unused-parameters", "branch", "fact"),
     Plant("recompile-storm", "lengths"),

@@ -1,6 +1,7 @@
 """quantizable-inference: a job that never trains computes large float32 layers on the CPU.
 
-Defining inequality: self time in float32 Linear layers of >= 262,144 weights (512 x 512) and in float32 convolutions of
+Defining inequality: self time in float32 Linear layers of >= 262,144 weights (512 x 512), in a float32
+TransformerEncoderLayer of as wide a model that computes them all in one call, and in float32 convolutions of
 >= 9,216 weights (32 x 32 x 3 x 3) and >= 512 operations for each output element >= 50 % of the step, in a job that does
 not train, on the CPU. Layers are timed in some steps only: their mean is compared, no interval of it is known.
 
@@ -41,6 +42,7 @@ CONVOLUTION_OPERATIONS = 512  # for each output element: a depthwise one has 18
 LINEAR_RATIO, CONVOLUTION_RATIO = 0.64, 0.21  # of the time that int8 took, the worst measured at those sizes
 _LINEAR = frozenset(("Linear", "NonDynamicallyQuantizableLinear"))
 _CONVOLUTION = frozenset(("Conv1d", "Conv2d", "Conv3d"))
+_FUSED = "TransformerEncoderLayer"
 _NAMED = 8  # layers in `where`
 
 
@@ -87,6 +89,10 @@ def _where(slow: RankSeen, layers: list[Layer]) -> dict[str, object]:
 
 
 def _is_large_linear(layer: Layer) -> bool:
+    if layer.type == _FUSED:
+        # Without gradients torch computes the whole layer in one operator: its Linear layers are not called.
+        shape = layer.output_shape
+        return shape is not None and bool(shape) and shape[-1] ** 2 >= LINEAR_WEIGHTS and layer.dtype == "float32"
     return layer.type in _LINEAR and _is_float32(layer) and layer.parameters >= LINEAR_WEIGHTS
 
 

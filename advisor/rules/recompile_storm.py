@@ -1,7 +1,8 @@
 """recompile-storm: a compiled model is compiled again and again.
 
 Defining inequality: seconds that steps with a compilation take beyond the median of the others >= 0.10 of all steps,
-by the low end of the interval, in 4 or more such steps after the warm-up.
+by the low end of the interval, in 4 or more such steps after the warm-up. Where hardly a step is without one: the
+seconds that dynamo says each compilation takes.
 
 ## What it does
 Takes the steps during which dynamo compiled a graph. The first 3 of them are warm-up: forward, backward, and a size
@@ -25,7 +26,7 @@ from __future__ import annotations
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number, severity
 from torchtop.advisor.statistics import median, share
 from torchtop.probe import wire
-from torchtop.seen import Seen
+from torchtop.seen import RankSeen, Seen
 from torchtop.snapshot import Finding
 
 CODE = "recompile-storm"
@@ -49,8 +50,7 @@ def check(seen: Seen) -> Judgement:
     if len(again) < AT_LEAST:
         return None
     others = [row.step_s for row in rows if not row.flags & (wire.COMPILED | wire.ARMED)]
-    # Where every step compiles, the quickest of them is the nearest to one that does not.
-    ordinary_s = median(others) if len(others) >= _ORDINARY else min(rows[at].step_s for at in compiles)
+    ordinary_s = median(others) if len(others) >= _ORDINARY else _without(slow, [rows[at].step_s for at in compiles])
     beyond = [max(row.step_s - ordinary_s, 0.0) if at in again else 0.0 for at, row in enumerate(rows)]
     lost = share(beyond, [row.step_s for row in rows])
     if lost is None:
@@ -75,6 +75,21 @@ def check(seen: Seen) -> Judgement:
         evidence=tuple(evidence),
         summary=f"{len(again)} of {len(rows)} steps compiled the model again, {each_s:.2g} s each: "
         f"{lost.mean:.0%} of the time",
-        where={"rank": slow.rank, "pid": slow.pid, "model": ", ".join(slow.facts.roots) or None},
+        where={"rank": slow.rank, "pid": slow.pid, "model": ", ".join(slow.facts.roots) or None, **_function(slow)},
         remedies=REMEDIES,
     )
+
+
+def _without(slow: RankSeen, compiling_s: list[float]) -> float:
+    """s of a step that does not compile, where there are none to measure: the quickest that does, less a compilation."""
+    known = slow.facts.compilations
+    each_s = sum(one.seconds for one in known) / max(sum(one.count for one in known), 1)
+    return max(min(compiling_s) - each_s, 0.0)
+
+
+def _function(slow: RankSeen) -> dict[str, object]:
+    """What was compiled most often, and why again."""
+    most = max(slow.facts.compilations, key=lambda one: one.count, default=None)
+    if most is None:
+        return {}
+    return {"file": most.at.file, "line": most.at.line, "function": most.at.function, "reason": most.reason}

@@ -1,6 +1,6 @@
 """replicated-state: every rank keeps the whole optimizer state.
 
-Defining inequality: bytes of optimizer state of a rank x (1 - 1 / world size) >= 0.20 of the memory that the rank
+Defining inequality: bytes of optimizer state of a rank x (1 - 1 / world size) >= 0.10 of the memory that the rank
 uses at its peak, and >= 64 MiB; warn where memory in use is >= 0.80 of what there is (0.90 of a GPU's), else info.
 
 ## What it does
@@ -32,7 +32,7 @@ CODE = "replicated-state"
 NEEDS = ("steps", "training", "optimizer")
 REMEDIES = ("shard-optimizer", "shard-model")
 MIN_STEPS = 1  # the state is there once the optimizer has stepped
-SHARE = 0.20  # of the memory that a rank uses, to be had back
+SHARE = 0.10  # of the memory that a rank uses, to be had back
 AT_LEAST = 64 << 20  # bytes to be had back on a rank; less is not worth an exchange in each step
 
 

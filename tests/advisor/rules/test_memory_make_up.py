@@ -77,7 +77,7 @@ def replicas(state: int, memory: float = 64 * GIB, **changes: Any) -> Seen:
 
 @pytest.mark.parametrize(
     ("state", "memory", "told"),
-    [(400 * MIB, 64 * GIB, None), (420 * MIB, 64 * GIB, "info"), (600 * MIB, 2.4 * GIB, "warn")],
+    [(200 * MIB, 64 * GIB, None), (220 * MIB, 64 * GIB, "info"), (600 * MIB, 2.4 * GIB, "warn")],
 )
 def test_replicated_state(state: int, memory: float, told: str | None) -> None:
     """Of 2 ranks with 1 GiB each, half of the state could go."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.advisor.windows import rank, rows, seen
+from tests.advisor.windows import facts, rank, rows, seen
 from torchtop.advisor.judgement import Abstain
 from torchtop.advisor.rules import recompile_storm
 from torchtop.probe import wire
 from torchtop.record import StepRow
-from torchtop.snapshot import Finding
+from torchtop.seen import Compilation
+from torchtop.snapshot import Finding, Frame
 
 
 def storm(each: int, compile_s: float, count: int = 200) -> tuple[StepRow, ...]:
@@ -39,6 +40,16 @@ def test_every_step_may_compile() -> None:
     found = recompile_storm.check(seen(rank(steps=steps)))
     assert isinstance(found, Finding)
     assert found.severity == "critical"
+
+
+def test_where_every_step_compiles_dynamo_says_how_long_that_takes() -> None:
+    """Steps of 0.1 s that are all alike, of which 0.06 s are compiling."""
+    at = Frame(function="forward", file="/job/model.py", line=12)
+    known = facts(compilations=(Compilation(at=at, count=50, seconds=3.0, reason="L['self'].calls == 7"),))
+    found = recompile_storm.check(seen(rank(steps=storm(1, 0.0), facts=known)))
+    assert isinstance(found, Finding)
+    assert found.share == pytest.approx(0.6, abs=0.05)
+    assert (found.where["file"], found.where["line"]) == ("/job/model.py", 12)
 
 
 def test_it_gives_back_the_time_beyond_an_ordinary_step() -> None:
