@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torchtop.advisor.statistics import Interval, interval
+from torchtop.advisor.statistics import Interval, interval, mean_of_known
 from torchtop.record import ProcessSample
 from torchtop.seen import RankSeen, Seen
 
@@ -19,8 +19,7 @@ def run_delay(rank: RankSeen) -> Interval | None:
 
 def used(readings: Sequence[ProcessSample]) -> float | None:
     """Cores that one process used lately, mean; None: not read."""
-    known = [one.cpu_share for one in readings[-_LATELY:] if one.cpu_share is not None]
-    return sum(known) / len(known) if known else None
+    return mean_of_known(one.cpu_share for one in readings[-_LATELY:])
 
 
 def by_ranks(seen: Seen) -> float:
@@ -35,20 +34,31 @@ def by_workers(seen: Seen) -> float:
 
 def by_strangers(seen: Seen) -> float | None:
     """Cores that processes used which are not the job's: those that were seen, or where more, what the machine used
-    beyond the job, since a container sees no others. None: neither was read.
+    beyond the job, since a container sees no others; with ranks here that are not attached, that would be theirs. None:
+    neither was read.
     """
     named = sum(one.cores for one in seen.neighbours) if seen.neighbours is not None else None
-    busy = [one.cpu_util * one.cpus for one in seen.host[-_LATELY:] if one.cpu_util is not None]
-    if not busy or not any(rank.processes for rank in seen.ranks):
+    busy = _by_all(seen)
+    if busy is None or not all(rank.processes for rank in seen.ranks) or len(seen.ranks) < (seen.world_size or 1):
         return named
-    beyond = sum(busy) / len(busy) - by_ranks(seen) - by_workers(seen) - _OWN_CORES
+    beyond = busy - by_ranks(seen) - by_workers(seen) - _OWN_CORES
     return max(named or 0.0, beyond)
+
+
+def free(seen: Seen) -> float | None:
+    """Cores of the machine that nobody used, whether the job may use them or not; None: not read."""
+    busy = _by_all(seen)
+    return None if busy is None else max(seen.host[-1].cpus - busy, 0.0)
 
 
 def idle(seen: Seen) -> float | None:
     """Cores of those that the job may use that nobody used; None: not read."""
-    busy = [one.cpu_util * one.cpus for one in seen.host[-_LATELY:] if one.cpu_util is not None]
-    if seen.usable_cores is None or not busy or not seen.host:
+    left = free(seen)
+    if seen.usable_cores is None or left is None:
         return None
-    free = seen.host[-1].cpus - sum(busy) / len(busy)
-    return max(min(free, seen.usable_cores - by_ranks(seen) - by_workers(seen)), 0.0)
+    return max(min(left, seen.usable_cores - by_ranks(seen) - by_workers(seen)), 0.0)
+
+
+def _by_all(seen: Seen) -> float | None:
+    busy = [one.cpu_util * one.cpus for one in seen.host[-_LATELY:] if one.cpu_util is not None]
+    return sum(busy) / len(busy) if busy else None

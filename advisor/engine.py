@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from torchtop.advisor.judgement import Abstain, Judgement, Rule
+from torchtop.advisor.judgement import RANK, Abstain, Judgement, Rule
 from torchtop.advisor.needs import NEEDS
 from torchtop.advisor.registry import RULES
 from torchtop.advisor.suppression import explained
+from torchtop.errors import in_words
 from torchtop.seen import Seen
 from torchtop.snapshot import Abstention, Finding
-
-RANK = {"critical": 0, "warn": 1, "info": 2}  # worst first
 
 
 class Verdict(NamedTuple):
@@ -52,8 +49,7 @@ def _ask(rule: Rule, seen: Seen) -> Judgement:
     try:
         answer = rule.check(seen)
     except Exception as bug:  # noqa: BLE001  # a rule that breaks must not silence the others
-        where = traceback.extract_tb(bug.__traceback__)[-1]
-        return Abstain(f"a bug in torchtop: {bug!r} at {Path(where.filename).name}:{where.lineno}")
+        return Abstain(in_words(bug))
     if isinstance(answer, Finding) and not _is_sound(answer):
         return Abstain("its numbers are not finite")
     return answer

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from torchtop.advisor.cores import run_delay
+from torchtop.advisor.statistics import median, percentile
 from torchtop.record import StepRow
 from torchtop.seen import RankSeen, Seen
 
 _LATEST = 200  # steps of each rank that are looked at: enough for a mean, and 1 ms for 8 ranks
+_READINGS = 60  # of the process, one a second
+_MUCH = 0.9  # part of those readings that are not above what it uses when it computes
 _APART = 0.5  # share of a step by which two ranks may end the same step apart
 
 
@@ -20,34 +23,66 @@ class Matched(NamedTuple):
     step_s: float
 
 
-class Waits:
-    """Steps of one rank, and how long it waited in each."""
+class Waits(NamedTuple):
+    """The latest steps of one rank, and s that it waited in backward in each; none of it where that was not measured."""
 
-    def __init__(self, rank: RankSeen) -> None:
-        self.rank = rank
-        self.rows: Sequence[StepRow] = rank.plain[-_LATEST:]
-        delay = run_delay(rank)
-        # A thread that is ready and gets no CPU looks as if it waited.
-        self._delay = delay.mean if delay is not None else 0.0
-        self._at = 0
+    rows: Sequence[StepRow]
+    seconds: Sequence[float]
 
     @property
-    def known(self) -> bool:
-        """Whether the wait was measured at all."""
-        return any(row.backward_wait_s is not None for row in self.rows)
+    def mean_s(self) -> float:
+        """s per step; 0.0 where it was not measured."""
+        return sum(self.seconds) / len(self.seconds) if self.seconds else 0.0
 
-    def wait_s(self, row: StepRow) -> float:
-        """s in which the rank waited in backward, less what it was ready to run without a CPU."""
-        return max((row.backward_wait_s or 0.0) - self._delay * (row.backward_s or 0.0), 0.0)
 
-    def nearest(self, t: float) -> StepRow | None:
-        """The step that ended nearest to `t`, which must not go back."""
-        rows = self.rows
-        if not rows:
-            return None
-        while self._at + 1 < len(rows) and abs(rows[self._at + 1].t_end - t) <= abs(rows[self._at].t_end - t):
-            self._at += 1
-        return rows[self._at]
+def waits(rank: RankSeen) -> Waits:
+    """In backward, less the time in which the rank was ready and had no CPU. Three rules ask: the rank keeps it."""
+    kept: Waits | None = vars(rank).get("_waits")
+    if kept is None:
+        kept = vars(rank)["_waits"] = _waits(rank)
+    return kept
+
+
+def _waits(rank: RankSeen) -> Waits:
+    rows = rank.plain[-_LATEST:]
+    if all(row.backward_wait_s is None for row in rows):
+        return Waits((), ())
+    delay = run_delay(rank)
+    ready = delay.mean if delay is not None else 0.0
+    return Waits(rows, [max((row.backward_wait_s or 0.0) - ready * (row.backward_s or 0.0), 0.0) for row in rows])
+
+
+def waits_in_forward(seen: Seen) -> dict[int, float]:
+    """pid -> s per step that a rank waits in forward for another one, as far as it is sure; without those that do not.
+
+    DistributedDataParallel begins forward with the buffers of the first rank: who is early waits there, not in backward.
+    No thread tells so. But the process cannot compute in forward for longer than it uses the CPU outside of backward; and
+    a rank that is held up in its own forward is one that all others wait for in backward: that much is taken off.
+    """
+    if seen.on_gpu:
+        return {}
+    in_backward = {rank.pid: waits(rank).mean_s for rank in seen.ranks}
+    found = {}
+    for rank in seen.ranks:
+        others = [wait_s for pid, wait_s in in_backward.items() if pid != rank.pid]
+        wait_s = _no_cpu_in_forward_s(rank) - min(others, default=0.0)
+        if wait_s > 0:
+            found[rank.pid] = wait_s
+    return found
+
+
+def _no_cpu_in_forward_s(rank: RankSeen) -> float:
+    """s of the forward pass in which the process neither used a CPU nor was ready to, by what it uses when it uses much:
+    in other readings it may have waited for a validation or a checkpoint of another rank."""
+    forward = [phase.forward for phase in rank.phases if phase.forward is not None]
+    cpu = [one.cpu_share for one in rank.processes[-_READINGS:] if one.cpu_share is not None]
+    rows = rank.plain[-_LATEST:]
+    if not forward or not cpu or not rows:
+        return 0.0
+    forward_s, delay = median(forward), run_delay(rank)
+    computed_s = sum((row.backward_s or 0.0) - (row.backward_wait_s or 0.0) for row in rows) / len(rows)
+    used_s = max(percentile(cpu, _MUCH) * sum(row.step_s for row in rows) / len(rows) - computed_s, 0.0)
+    return max(forward_s * (1 - (delay.high if delay is not None else 0.0)) - used_s, 0.0)
 
 
 def in_ddp(rank: RankSeen) -> bool:
@@ -63,7 +98,7 @@ def why_not_known(seen: Seen) -> str | None:
         return f"{len(seen.ranks)} of {seen.world_size} ranks are attached: the others may be waited for"
     if any(rank.facts.threads != 1 for rank in seen.ranks):
         return "unless a rank has one thread only, waiting for the others looks like waiting for gradients"
-    if not all(Waits(rank).known for rank in seen.ranks):
+    if not all(waits(rank).rows for rank in seen.ranks):
         return "the wait in backward was not measured on every rank"
     return None
 
@@ -73,15 +108,30 @@ def matched(seen: Seen) -> list[Matched]:
     slow = seen.slow
     if slow is None:
         return []
-    own, others = Waits(slow), [Waits(rank) for rank in seen.ranks if rank is not slow]
+    own, others = waits(slow), [waits(rank) for rank in seen.ranks if rank is not slow]
+    twins = [_nearest(other.rows, own.rows) for other in others]
     found = []
-    for row in own.rows:
-        waits = [own.wait_s(row)]
-        for other in others:
-            twin = other.nearest(row.t_end)
-            if twin is None or abs(twin.t_end - row.t_end) > _APART * row.step_s:
+    for at, (row, waited) in enumerate(zip(own.rows, own.seconds, strict=True)):
+        least, apart = waited, _APART * row.step_s
+        for other, places in zip(others, twins, strict=True):
+            place = places[at]
+            if place is None or abs(other.rows[place].t_end - row.t_end) > apart:
                 break
-            waits.append(other.wait_s(twin))
+            least = min(least, other.seconds[place])
         else:
-            found.append(Matched(min(waits), row.step_s))
+            found.append(Matched(least, row.step_s))
     return found
+
+
+def _nearest(rows: Sequence[StepRow], to: Sequence[StepRow]) -> list[int | None]:
+    """Of each of `to` the place of the step in `rows` that ended nearest to it."""
+    if not rows:
+        return [None] * len(to)
+    places: list[int | None] = []
+    at, last = 0, len(rows) - 1
+    for row in to:
+        t = row.t_end
+        while at < last and abs(rows[at + 1].t_end - t) <= abs(rows[at].t_end - t):
+            at += 1
+        places.append(at)
+    return places

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from torchtop.advisor.judgement import number
+from torchtop.advisor import gpus
+from torchtop.advisor.judgement import Abstain, number
 from torchtop.seen import RankSeen, Seen
 from torchtop.snapshot import Evidence
 
@@ -13,7 +14,8 @@ _PRESSED_DEVICE = 0.90  # share of a GPU's memory; gpuprof 0.7.1, torch-tb-profi
 
 
 class Footprint(NamedTuple):
-    """peak_bytes: of the rank; taken: share of what there is that all ranks here use; None: limit not known."""
+    """peak_bytes: of the rank, on a host without mapped files, which the kernel can take back; taken: share of what there
+    is that all ranks here use; None: limit not known."""
 
     peak_bytes: int
     limit_bytes: int | None
@@ -27,11 +29,14 @@ class Footprint(NamedTuple):
 
 
 def footprint(seen: Seen) -> Footprint | None:
-    """None when the memory of the slowest rank was not read."""
-    slow = seen.slow
-    if slow is None:
-        return None
-    return _on_device(seen, slow) if slow.on_cuda else _on_host(seen, slow)
+    """None when the memory of the slowest rank was not read. Five rules ask, of thousands of readings: `seen` keeps it."""
+    if "_footprint" not in vars(seen):
+        slow = seen.slow
+        vars(seen)["_footprint"] = (
+            None if slow is None else _on_device(seen, slow) if slow.on_cuda else _on_host(seen, slow)
+        )
+    kept: Footprint | None = vars(seen)["_footprint"]
+    return kept
 
 
 def of_memory(used: Footprint, window_s: float) -> list[Evidence]:
@@ -44,25 +49,37 @@ def of_memory(used: Footprint, window_s: float) -> list[Evidence]:
 
 
 def _on_host(seen: Seen, slow: RankSeen) -> Footprint | None:
-    peak = _resident(slow)
+    peak = _held(slow)
     if peak is None:
         return None
     limit = seen.memory_limit_bytes
-    taken = sum(_resident(rank) or 0 for rank in seen.ranks) / limit if limit else None
+    taken = _taken(seen, limit) / limit if limit else None
     return Footprint(peak, limit, taken, taken is not None and taken >= _PRESSED_HOST)
 
 
-def _resident(rank: RankSeen) -> int | None:
+def _taken(seen: Seen, limit: int) -> int:
+    """bytes of all ranks here. What several share counts in each of them: together it is no more than all in use."""
+    held = [_held(rank) or 0 for rank in seen.ranks]
+    in_use = [
+        one.memory_bytes - one.memory_available_bytes
+        for one in seen.host
+        if one.memory_bytes == limit and one.memory_available_bytes is not None
+    ]
+    return min(sum(held), max(*held, *in_use)) if in_use else sum(held)
+
+
+def _held(rank: RankSeen) -> int | None:
     """bytes, the highest reading."""
-    return max((one.rss_bytes for one in rank.processes if one.rss_bytes is not None), default=None)
+    return max([held for _, held in rank.held_bytes], default=None)
 
 
 def _on_device(seen: Seen, slow: RankSeen) -> Footprint | None:
     if not slow.allocator:
         return None
-    held = [one for one in seen.devices if slow.pid in one.job_pids or len(seen.devices) == 1]
-    limit = held[0].readings[-1].memory_total_bytes if held else None
-    used = held[0].readings[-1].memory_used_bytes if held else None
+    held = gpus.of_rank(seen, slow)
+    latest = None if isinstance(held, Abstain) else held[0].latest
+    limit = latest.memory_total_bytes if latest is not None else None
+    used = latest.memory_used_bytes if latest is not None else None
     peak = slow.allocator[-1].peak_bytes
     taken = max(peak, used or 0) / limit if limit else None
     return Footprint(peak, limit, taken, taken is not None and taken >= _PRESSED_DEVICE)

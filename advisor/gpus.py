@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from torchtop.advisor import place
 from torchtop.advisor.judgement import Abstain, Confidence
 from torchtop.advisor.statistics import Interval, interval
 from torchtop.record import GpuSample
@@ -50,10 +51,8 @@ class Gpu(NamedTuple):
     @property
     def where(self) -> dict[str, object]:
         """Its place in a finding."""
-        where: dict[str, object] = {"rank": self.rank.rank, "pid": self.rank.pid, "device": self.latest.index}
-        if self.latest.mig_index is not None:
-            where["mig"] = self.latest.mig_index
-        return where
+        where = place.of(self.rank) | {"device": self.latest.index}
+        return where if self.latest.mig_index is None else where | {"mig": self.latest.mig_index}
 
     def values(self, of: Callable[[GpuSample], float | None], busy: bool = False) -> list[float]:
         """What `of` says of each reading, or of those in which the GPU worked; without those where it says None."""
@@ -72,6 +71,16 @@ class Gpu(NamedTuple):
 def idle(one: GpuSample) -> float | None:
     """Share of the time in which no kernel ran."""
     return None if one.util is None else 1.0 - one.util
+
+
+def of_limit(one: GpuSample) -> float | None:
+    """Power, as a share of the limit."""
+    return one.power_w / one.power_limit_w if one.power_w is not None and one.power_limit_w else None
+
+
+def clock(one: GpuSample) -> float | None:
+    """The SM clock, as a share of its maximum."""
+    return one.sm_clock_mhz / one.sm_clock_max_mhz if one.sm_clock_mhz is not None and one.sm_clock_max_mhz else None
 
 
 def of_rank(seen: Seen, rank: RankSeen) -> tuple[Gpu, ...] | Abstain:
@@ -115,8 +124,8 @@ def _by_environment(devices: Sequence[DeviceSeen], environment: Mapping[str, str
     visible = _visible(devices, environment.get("CUDA_VISIBLE_DEVICES"))
     if len(visible) == 1:
         return visible[0]
-    place = environment.get("LOCAL_RANK", "")
-    return visible[int(place)] if place.isdecimal() and int(place) < len(visible) else None
+    local = environment.get("LOCAL_RANK", "")
+    return visible[int(local)] if local.isdecimal() and int(local) < len(visible) else None
 
 
 def _visible(devices: Sequence[DeviceSeen], names: str | None) -> list[DeviceSeen]:

@@ -10,6 +10,7 @@ from torchtop.snapshot import Evidence, Finding
 
 Severity = Literal["info", "warn", "critical"]
 Confidence = Literal["low", "medium", "high"]
+RANK = {"critical": 0, "warn": 1, "info": 2}  # worst first
 
 
 class Abstain(NamedTuple):

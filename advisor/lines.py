@@ -66,7 +66,7 @@ def find_line(rank: RankSeen, phase: Phase) -> Line | str:
     """
     if phase == "gc":
         return _of_pauses(rank)
-    own = next((stacks for stacks in rank.stacks if stacks.pid == rank.pid), None)
+    own = rank.own_stacks
     told = [_tell(stack) for stack in own.counts] if own is not None else []
     if phase == "data":
         return _of_data(rank, told)
@@ -83,8 +83,15 @@ def find_line(rank: RankSeen, phase: Phase) -> Line | str:
 
 def samples_in(rank: RankSeen, phase: str) -> int:
     """Samples of the training thread that were in a phase; `other`: in none."""
-    own = next((stacks for stacks in rank.stacks if stacks.pid == rank.pid), None)
+    own = rank.own_stacks
     return sum(stack.count for stack in own.counts if _tell(stack).phase == phase) if own is not None else 0
+
+
+def asks_a_model(rank: RankSeen) -> bool:
+    """Whether the DataLoader, on the training thread, was met calling modules: a policy, or transforms that are some."""
+    told = [_tell(stack) for stack in rank.own_stacks.counts] if rank.own_stacks is not None else []
+    inside = [_inside(one) for one in told if one.phase == "data"]
+    return sum(one.count for one in inside if any(_kind(frame) == "forward" for frame in one.frames)) >= FEWEST
 
 
 # Which phase a stack is in
@@ -210,7 +217,7 @@ def _may_wait(one: _Told) -> bool:
     if one.phase not in ("other", "forward") or not one.stack.frames:
         return False
     inner = one.stack.frames[0]
-    return bool(_WAITS.search(inner.file)) or _is_users(inner)
+    return bool(_WAITS.search(inner.file)) or is_users(inner)
 
 
 def _of_data(rank: RankSeen, told: Sequence[_Told]) -> Line | str:
@@ -254,7 +261,7 @@ def _heaviest(stacks: Sequence[StackCount], enclosing: Collection[_Place], phase
     samples = sum(stack.count for stack in stacks)
     if samples < FEWEST:
         return f"{samples} samples of the stack were in {_NAMES[phase]}, {FEWEST} are needed"
-    path, count = _descend(stacks, enclosing, _is_users)
+    path, count = _descend(stacks, enclosing, is_users)
     encloses = not path or _place(path[0]) in enclosing
     if encloses or count < _DOMINATES * samples:
         deeper, deeper_count = _descend(stacks, enclosing, _is_not_torchs)
@@ -319,7 +326,7 @@ def _is_torch(file: str) -> bool:
     return _TORCH.search(file) is not None
 
 
-def _is_users(frame: Frame) -> bool:
+def is_users(frame: Frame) -> bool:
     """Outside of what is installed. Code typed into a command line or a notebook is the user's; other code without a
     file is generated."""
     if frame.file.startswith("<"):
@@ -330,4 +337,4 @@ def _is_users(frame: Frame) -> bool:
 
 def _is_not_torchs(frame: Frame) -> bool:
     """The user's and the frameworks'."""
-    return _is_users(frame) or not (_STANDARD.search(frame.file) or _is_torch(frame.file))
+    return is_users(frame) or not (_STANDARD.search(frame.file) or _is_torch(frame.file))

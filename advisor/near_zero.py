@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from torchtop.advisor.statistics import proportion
 from torchtop.seen import RankSeen, WeightRow
 
 _FEWEST_CHANNELS = 16  # output channels: of ten classes two that are near zero say nothing of a model's size
 _THIN = 0.05  # share of channels or elements: below it no rule has anything to say of a layer
-_Z = 1.96  # of a normal distribution, 95 % two-sided
 
 
 class Read(NamedTuple):
@@ -90,15 +89,5 @@ def _read(row: WeightRow, seconds: float | None) -> Read:
     share = near / looked
     zeros = (row.elements_near_zero or 0) / row.elements_looked if row.elements_looked else 0.0
     others = max(zeros - share, 0.0) / (1 - share) if share < 1 else 0.0
-    low = share if looked == row.channels else wilson_low(near, looked)
+    low = share if looked == row.channels else proportion(near, looked).low
     return Read(row, share, low, others, seconds)
-
-
-def wilson_low(hits: int, count: int) -> float:
-    """Low end of the 95 % interval of a share (Wilson 1927); 0 of nothing."""
-    if count <= 0:
-        return 0.0
-    share, z2 = hits / count, _Z * _Z
-    middle = share + z2 / (2 * count)
-    half = _Z * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count))
-    return max((middle - half) / (1 + z2 / count), 0.0)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torchtop.advisor.lines import Line
 from torchtop.seen import RankSeen
 from torchtop.snapshot import Layer
+
+_NAMED = 8  # layers that a finding lists
 
 
 def of(rank: RankSeen, line: Line | str | None = None) -> dict[str, object]:
@@ -21,6 +25,11 @@ def of_layer(layer: Layer) -> dict[str, object]:
     if layer.called_at:
         where |= {"file": layer.called_at[0].file, "line": layer.called_at[0].line}
     return where
+
+
+def of_layers(names: Sequence[str]) -> dict[str, object]:
+    """One or more layers, the worst first: no more than can be read."""
+    return {"layer": names[0], "layers": list(names[:_NAMED]), "layers_left_out": max(len(names) - _NAMED, 0)}
 
 
 def in_words(line: Line | str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 _BATCHES = 10  # of consecutive values: neighbours resemble each other, means of batches hardly do
 # Student's t for 95 %, two-sided, by degrees of freedom (any table of it); beyond, close enough to the last.
 _T = {2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+_Z = 1.96  # of a normal distribution, 95 % two-sided
 
 
 class Interval(NamedTuple):
@@ -57,6 +58,20 @@ def share(parts: Sequence[float], wholes: Sequence[float]) -> Interval | None:
     return Interval(mean, max(mean - half, 0.0), mean + half)
 
 
+def proportion(hits: int, count: int) -> Interval:
+    """Share of `count` (>= 1) that are hits, with its 95 % interval (Wilson 1927)."""
+    part, z2 = hits / count, _Z * _Z
+    middle = (part + z2 / (2 * count)) / (1 + z2 / count)
+    half = _Z / (1 + z2 / count) * math.sqrt(part * (1 - part) / count + z2 / (4 * count * count))
+    return Interval(part, max(middle - half, 0.0), min(middle + half, 1.0))
+
+
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """Mean of those that were measured; None when none was."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
 def median(values: Sequence[float]) -> float:
     """The middle one; `values` is not empty."""
     return percentile(values, 0.5)
@@ -66,16 +81,3 @@ def percentile(values: Sequence[float], part: float) -> float:
     """The value that `part` (0..1) of the values do not exceed, nearest rank; `values` is not empty."""
     ordered = sorted(values)
     return ordered[min(int(part * len(ordered)), len(ordered) - 1)]
-
-
-def slope(times: Sequence[float], values: Sequence[float]) -> float | None:
-    """Growth of `values` per unit of `times`, by the median of all pairs (Theil-Sen): a single leap does not count as
-    growth. None for fewer than three, or when all times are the same.
-    """
-    pairs = [
-        (values[b] - values[a]) / (times[b] - times[a])
-        for a in range(len(times))
-        for b in range(a + 1, len(times))
-        if times[b] > times[a]
-    ]
-    return median(pairs) if len(pairs) >= 3 else None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torchtop.advisor.engine import RANK, Verdict
+from torchtop.advisor.engine import Verdict
+from torchtop.advisor.judgement import RANK
 from torchtop.snapshot import Finding
 
 _ENTERS = 3  # looks in a row before a finding is told

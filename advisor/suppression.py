@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torchtop.advisor.judgement import RANK
 from torchtop.snapshot import Abstention, Finding
 
+_OF_ITS_RANK = ("input-bound", "host-stall", "checkpoint-stall", "gc-pauses")  # a straggler explains no other rank's
 # Cause -> symptoms that it explains. Kept where the symptom's own time is more than twice the cause's (gpu-idle 0.1.0:
-# a weaker cause is told when the stronger one leaves half of the idle time unexplained).
+# a weaker cause is told when the stronger one leaves half of the idle time unexplained), or where the time of one is
+# not known and the symptom is the worse one.
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "input-bound": ("step-jitter", "host-stall", "idle-device"),
     "loader-oversubscribed": ("input-bound", "host-contended", "step-jitter", "idle-device"),
@@ -16,7 +19,8 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "checkpoint-stall": ("step-jitter", "host-stall", "idle-device"),
     "gc-pauses": ("step-jitter", "host-stall", "hot-layer", "idle-device"),
     "threads-misset": ("host-contended", "step-jitter", "idle-device"),
-    "host-contended": ("step-jitter", "idle-device"),
+    "host-contended": ("input-bound", "host-stall", "straggler-rank", "step-jitter", "idle-device"),
+    "memory-growth": ("memory-pressure", "swapping"),
     "swapping": ("memory-pressure", "input-bound", "host-stall", "step-jitter", "idle-device"),
     "unfused-optimizer": ("small-batch", "launch-bound", "idle-device"),
     "unsynced-accumulation": ("comm-bound",),
@@ -25,7 +29,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "small-batch": ("idle-device", "misleading-utilization"),
     # Dynamo collects garbage after each compilation.
     "recompile-storm": ("gc-pauses", "step-jitter", "host-stall", "idle-device"),
-    "straggler-rank": ("idle-device", "misleading-utilization"),
+    "straggler-rank": (*_OF_ITS_RANK, "idle-device", "misleading-utilization"),
     "comm-bound": ("idle-device", "misleading-utilization"),
     "transfer-bound": ("idle-device",),
     "pcie-degraded": ("transfer-bound",),
@@ -37,6 +41,13 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "thermal-throttled": ("power-capped",),
 }
 _LEAVES = 0.5  # share of the symptom's time that its cause must account for
+# One trouble under two names: the cause explains the symptom whatever their seconds and severities.
+_THE_SAME = {
+    ("worker-imbalance", "input-bound"),
+    ("swapping", "memory-pressure"),
+    ("memory-growth", "memory-pressure"),
+    ("memory-growth", "swapping"),
+}
 
 
 def explained(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], tuple[Abstention, ...]]:
@@ -56,6 +67,11 @@ def explained(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], tuple[A
 def _explains(cause: Finding, symptom: Finding) -> bool:
     if symptom.code not in EXPLAINS.get(cause.code, ()):
         return False
-    if symptom.recoverable_s is None or cause.recoverable_s is None:
+    if (cause.code, symptom.code) in _THE_SAME:
         return True
+    elsewhere = cause.where.get("pid") != symptom.where.get("pid")
+    if cause.code == "straggler-rank" and symptom.code in _OF_ITS_RANK and elsewhere:
+        return False
+    if symptom.recoverable_s is None or cause.recoverable_s is None:
+        return RANK[cause.severity] <= RANK[symptom.severity]
     return cause.recoverable_s >= _LEAVES * symptom.recoverable_s

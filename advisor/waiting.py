@@ -14,6 +14,7 @@ from torchtop.seen import RankSeen, Seen
 
 _EPOCHS = 2  # starts in the window: a single one may be the only one there is
 _HIDDEN = 0.8  # of the time that the GPU works: what the host waits for is done before it runs dry (gpu-idle 0.1.0)
+_FIRST = wire.FIRST_OF_EPOCH | wire.VALIDATION | wire.IDLE
 _ABOVE = 2.0  # times the usual wait, which the wait at a start has to be to be told apart
 
 
@@ -30,7 +31,17 @@ class Waiting(NamedTuple):
 
 
 def waiting(rank: RankSeen) -> Waiting | None:
-    """What the rank waits for its loader; None where it never took a batch from one, or for fewer than three steps."""
+    """What the rank waits for its loader; None where it never took a batch from one, or for fewer than three steps.
+
+    Two rules ask, of thousands of steps: the rank keeps it.
+    """
+    if "_waiting" not in vars(rank):
+        vars(rank)["_waiting"] = _waiting(rank)
+    kept: Waiting | None = vars(rank)["_waiting"]
+    return kept
+
+
+def _waiting(rank: RankSeen) -> Waiting | None:
     plain = rank.plain
     if all(row.data_s is None for row in plain):
         return None
@@ -56,10 +67,11 @@ def waiting(rank: RankSeen) -> Waiting | None:
 
 
 def _starts(rank: RankSeen) -> list[StepRow]:
-    """First steps of epochs. Where most steps are one, they are plain steps and counted there."""
+    """First steps of epochs, without those that hold a validation: its loader is waited for in them as well. Where most
+    steps are one, they are plain steps and counted there."""
     if any(row.flags & wire.FIRST_OF_EPOCH for row in rank.plain):
         return []
-    return [row for row in rank.steps if row.flags & wire.FIRST_OF_EPOCH and not row.flags & wire.IDLE]
+    return [row for row in rank.steps if row.flags & _FIRST == wire.FIRST_OF_EPOCH]
 
 
 def hidden(seen: Seen, rank: RankSeen) -> bool | Abstain:

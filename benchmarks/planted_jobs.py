@@ -191,8 +191,9 @@ def running(
         output = stack.enter_context(open(folder / "output", "wb"))
         command = [*plant.command, "--log", str(folder), *(["--cured"] if cured else [])]
         commands = [[*first, *(wrap(command) if wrap else command)]]
-        if plant.neighbours and not cured:
-            commands.append([sys.executable, str(PLANTS / "neighbour.py"), str(plant.neighbours)])
+        if not cured:
+            # Each in a session of its own: all of one session are a single competitor (sched(7), autogrouping).
+            commands += [[sys.executable, str(PLANTS / "neighbour.py")]] * plant.neighbours
         groups: list[subprocess.Popen[bytes]] = []
         stack.callback(_end, groups)
         for words in commands:

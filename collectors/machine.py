@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import anyio
 import msgspec
 
 from torchtop.attach.interpreter import Interpreter, interpreter_of, own_interpreter
@@ -96,9 +97,8 @@ def _in_words(core: CoreRates) -> str:
 
 
 class MachineCollector:
-    """One reading: the cores that the ranks may use, and what was kept of this machine. Cost: some ten small files.
-
-    Without the latter the cores are told all the same, and then that the rest is `Unavailable`.
+    """The cores that the ranks may use, and what was kept of this machine: once, and anew for other ranks. Cost: some ten
+    small files. Without the latter the cores are told all the same, and the meter has the reason.
     """
 
     name: ClassVar[str] = "machine"
@@ -112,27 +112,38 @@ class MachineCollector:
     ) -> None:
         self.meter = Meter()
         self._rank_pids = rank_pids
+        self._others = anyio.Event()
         self._cache = cache
         self._proc = proc
         self._sys = sys
+
+    def follow(self, rank_pids: tuple[int, ...]) -> None:
+        """These are the job's ranks from now on."""
+        if rank_pids != self._rank_pids:
+            self._rank_pids = rank_pids
+            self._others.set()
 
     async def open(self) -> None:
         """Nothing is held."""
 
     async def samples(self) -> AsyncIterator[MachineSample]:
-        """Yield the one reading. Then raise `Unavailable` when nothing was kept that holds for this CPU."""
+        """Yield a reading for each set of ranks until cancelled."""
+        while True:
+            yield self._read()
+            await self._others.wait()
+            self._others = anyio.Event()
+
+    def _read(self) -> MachineSample:
         began = time.monotonic()
         cores, because = usable_cores(self._rank_pids, self._proc, self._sys)
-        core, absent = None, None
+        core, self.meter.reason = None, None
         try:
             core = machine_cache.read(self._cache or machine_cache.cache_file(), cpu_model(self._proc))
-        except Unavailable as reason:
-            absent = reason
+        except Unavailable as absent:
+            self.meter.reason = str(absent)
         self.meter.reads += 1
         self.meter.total_s += time.monotonic() - began
-        yield MachineSample(t=began, usable_cores=cores, usable_cores_because=because, core=core)
-        if absent is not None:
-            raise absent
+        return MachineSample(t=began, usable_cores=cores, usable_cores_because=because, core=core)
 
     async def close(self) -> None:
         """Nothing is held."""

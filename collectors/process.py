@@ -43,6 +43,7 @@ class Known(NamedTuple):
     t: float
     stat: Stat
     switches: int | None
+    private_bytes: int | None
     run_delay_s: float | None
     io: tuple[int, int] | None
     cgroup: tuple[Path, ...]
@@ -55,6 +56,15 @@ def parse_switches(status: str) -> int | None:
     """Involuntary context switches of the main thread in /proc/PID/status; None in kernels that do not count them."""
     found = re.search(r"^nonvoluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE)
     return int(found[1]) if found else None
+
+
+def parse_private(status: str) -> int | None:
+    """bytes of resident memory that are no page of a mapped file, of /proc/PID/status: anonymous and shared memory.
+
+    None in kernels before 4.5, which do not tell them apart, and for a process that is ending.
+    """
+    found = re.findall(r"^Rss(?:Anon|Shmem):\s*(\d+) kB", status, re.MULTILINE)
+    return 1024 * sum(map(int, found)) if len(found) == 2 else None
 
 
 def parse_run_delay(schedstat: str) -> float | None:
@@ -224,6 +234,7 @@ class ProcessCollector(Polled):
             t=t,
             stat=stat,
             switches=parse_switches(status),
+            private_bytes=parse_private(status),
             run_delay_s=parse_run_delay(schedstat) if schedstat else None,
             io=parse_io(io) if io else None,
             cgroup=cgroup,
@@ -272,6 +283,7 @@ def _sample(pid: int, rank_pid: int, now: Known, before: Known | None, cgroup: C
         # A wait is counted at its end: one that began before the last reading is longer than the time since.
         run_delay_share=min(run_delay, 1.0) if run_delay is not None else None,
         major_faults_per_s=per_second(now.stat.major_faults, before.stat.major_faults if before else None, seconds),
+        private_bytes=now.private_bytes,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jsonschema
+import psutil
 import pytest
 from msgspec.structs import replace
 
@@ -64,13 +65,22 @@ def test_a_job_that_waits_for_its_data(start: Start) -> None:
     target.stop()
 
 
-def test_a_job_that_ends_meanwhile(start: Start) -> None:
-    target = start("train.py", "--model", "mlp", "--steps", "200").wait_ready()
-    done = run(target.pid, "--for", "60s")
-    target.finish()
-    assert done.returncode == 0, done.stderr
-    assert "ended: the process has ended" in done.stdout
-    assert "watched for " in done.stdout and " steps, " in done.stdout
+def test_a_job_that_ends_while_its_stacks_are_sampled(start: Start, wait_for: Callable[..., Any]) -> None:
+    target = start("train.py", "--model", "mlp", "--steps", "100000", "--slow", "logging").wait_ready()
+    command = [*TORCHTOP, "advise", str(target.pid), "--for", "60s"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def burst() -> list[psutil.Process]:
+        return [one for one in psutil.Process(process.pid).children() if "record" in one.cmdline()[1:2]]
+
+    wait_for(burst, "py-spy to sample the finding's line")
+    (sampling,) = burst()
+    target.stop()
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err and not sampling.is_running()
+    assert "ended: the process has ended" in out
+    assert "watched for " in out and " steps, " in out
 
 
 def test_interrupted(start: Start, wait_for: Callable[..., Any]) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from torchtop.advisor.engine import RANK
+from torchtop.advisor.judgement import RANK
 from torchtop.attach.job import LocalJob, find
 from torchtop.json_writer import JsonWriter
 from torchtop.rulebook import Rulebook, columns

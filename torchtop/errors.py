@@ -14,6 +14,8 @@ Exit codes are API (README, "Exit codes"). Errors are printed once, at the edge,
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -59,3 +61,9 @@ class ProtocolError(TorchtopError):
     """The other side of the socket speaks another version, or no JSON at all."""
 
     exit_code = 4
+
+
+def in_words(bug: Exception) -> str:
+    """An exception that is none of these, for the place that goes on without what broke."""
+    where = traceback.extract_tb(bug.__traceback__)[-1]
+    return f"a bug in torchtop: {bug!r} at {Path(where.filename).name}:{where.lineno}"

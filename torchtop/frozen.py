@@ -10,17 +10,18 @@ import msgspec
 
 from torchtop import gpu_peaks
 from torchtop.layer_report import layers, peaks_of
-from torchtop.record import GpuSample, Neighbour, Neighbours, ProcessSample, StackBurst, StackFrame, StepRow
-from torchtop.seen import DeviceSeen, Facts, Phase, RankSeen, Seen, StackCount, Stacks
+from torchtop.record import GpuSample, Neighbour, Neighbours, StackBurst, StackFrame, StepRow
+from torchtop.seen import PAUSES_KEPT, DeviceSeen, Facts, Phase, RankSeen, Seen, StackCount, Stacks
 from torchtop.snapshot import Frame
-from torchtop.step_statistics import phases_of_compiled, plain_rows, statistics
+from torchtop.step_statistics import batches, phases_of_compiled, plain_rows
 from torchtop.timeline import ArmedStep
 from torchtop.window import RankWindow, Window
 
 _STEPS = 4_000  # rows of the slowest rank that are judged: of a 5 ms step 20 s, and 1 ms to go through them
 _STEPS_OF_OTHERS = 500  # of the other ranks, which are only compared with it
 _READINGS = 600  # of each source, at one a second
-_PAUSES = 4_000  # runs of the garbage collector, and saves
+_READINGS_OF_OTHERS = 200  # of the processes of the other ranks
+_READINGS_OF_WORKER = 60  # rules ask what workers did lately
 _BURSTS_S = 60.0  # s after which a burst of stacks says nothing of now
 _BUSY_CORES = 0.05  # a neighbour that uses less over all looks takes nothing from the job
 
@@ -32,8 +33,7 @@ def freeze(window: Window, ranks: Sequence[tuple[int, int | None]], window_s: fl
     known = [pid for pid, _ in ranks]
     slowest = known.index(job["slowest_pid"]) if job.get("slowest_pid") in known else 0
     seen = tuple(
-        _rank(window, window.ranks[pid], rank, now, _STEPS if place == slowest else _STEPS_OF_OTHERS)
-        for place, (pid, rank) in enumerate(ranks)
+        _rank(window, window.ranks[pid], rank, now, place == slowest) for place, (pid, rank) in enumerate(ranks)
     )
     return Seen(
         window_s=window_s,
@@ -67,16 +67,17 @@ def facts(told: Mapping[str, Any]) -> Facts:
         return known
 
 
-def _rank(window: Window, rank: RankWindow, number: int | None, now: float, count: int) -> RankSeen:
-    steps = _newest(rank.steps, count)
+def _rank(window: Window, rank: RankWindow, number: int | None, now: float, slowest: bool) -> RankSeen:
+    steps = _newest(rank.steps, _STEPS if slowest else _STEPS_OF_OTHERS)
     plain, excluded = plain_rows(steps)
-    counted = statistics(steps, rank.batch)
-    rows, left_out = layers(rank, number, peaks_of(window, rank))
-    own, workers = _processes(rank)
+    batch_size, micro_steps = batches(steps, rank.batch)
+    rows, left_out = layers(rank, number, peaks_of(window, rank)) if slowest else ((), 0)
     phases, phases_are = _phases(rank, steps)
+    told = facts(rank.facts)
     stacks, stacks_reason = _stacks(window, rank, now)
     return RankSeen(
-        rank=number,
+        # Who is spawned has its number from the process group, not from its environment.
+        rank=told.distributed.rank if number is None and told.distributed is not None else number,
         pid=rank.pid,
         steps=steps,
         plain=plain,
@@ -85,29 +86,30 @@ def _rank(window: Window, rank: RankWindow, number: int | None, now: float, coun
         phases_are=phases_are,
         layers=rows,
         layers_left_out=left_out,
-        batch_size=counted.batch_size,
-        micro_batch_size=rank.batch.micro,
-        micro_steps=counted.micro_steps,
+        batch_size=batch_size,
+        # A model that is called several times a step may act on one row and learn from 64.
+        micro_batch_size=None if rank.batch.recalled and batch_size is None else rank.batch.micro,
+        micro_steps=micro_steps,
         loss=rank.loss,
         loss_finite=rank.loss_finite,
         training=rank.training,
         compiled=bool(rank.health.get("compiled")),
-        facts=facts(rank.facts),
+        facts=told,
         parameters_bytes=rank.memory.get("parameters_bytes"),
         gradients_bytes=rank.memory.get("gradients_bytes"),
         optimizer_bytes=rank.memory.get("optimizer_bytes"),
         allocator=_latest(rank.allocator),
-        processes=own,
-        workers=workers,
-        gc_pauses=_newest(rank.pauses.runs, _PAUSES),
+        processes=_newest(rank.processes.own, _READINGS if slowest else _READINGS_OF_OTHERS),
+        workers={pid: _newest(readings, _READINGS_OF_WORKER) for pid, readings in rank.processes.alive.items()},
+        gc_pauses=_newest(rank.pauses.runs, PAUSES_KEPT),
         gc_seconds=rank.pauses.gc_seconds,
-        saves=_newest(rank.pauses.saves, _PAUSES),
+        saves=_newest(rank.pauses.saves, PAUSES_KEPT),
         zero_grad=rank.pauses.zero_grad,
         stacks=stacks,
         stacks_reason=stacks_reason,
         weights=rank.weights.found,
         weights_reason=rank.weights.reason,
-        watched_s=now - window.began,
+        watched_s=now - max(window.began, rank.attached or window.began),
     )
 
 
@@ -137,18 +139,6 @@ def _phase(step: ArmedStep) -> Phase:
     )
 
 
-def _processes(rank: RankWindow) -> tuple[tuple[ProcessSample, ...], dict[int, tuple[ProcessSample, ...]]]:
-    """(readings of the rank, readings of each worker that was there at the last look)."""
-    own: list[ProcessSample] = []
-    workers: dict[int, list[ProcessSample]] = {}
-    for sample in _newest(rank.processes, _READINGS * 16):
-        (own if sample.pid == rank.pid else workers.setdefault(sample.pid, [])).append(sample)
-    last_t = rank.processes[-1].t if rank.processes else 0.0
-    # All processes of one look are read within milliseconds; a look is a second.
-    alive = {pid: tuple(rows) for pid, rows in workers.items() if last_t - rows[-1].t < 0.5}
-    return tuple(own[-_READINGS:]), alive
-
-
 def _neighbours(looks: Sequence[Neighbours]) -> tuple[Neighbour, ...] | None:
     """Mean over the looks; who was not among the busy ones in a look used nothing in it. None before the first."""
     if not looks:
@@ -165,7 +155,7 @@ def _neighbours(looks: Sequence[Neighbours]) -> tuple[Neighbour, ...] | None:
 
 def _stacks(window: Window, rank: RankWindow, now: float) -> tuple[tuple[Stacks, ...], str | None]:
     """(the bursts of each process put together, the rank's own first; why they failed)."""
-    ours = {sample.pid for sample in rank.processes} | {rank.pid}
+    ours = {rank.pid, *rank.processes.workers}
     taken = [burst for burst in window.bursts if burst.pid in ours and now - burst.t <= _BURSTS_S]
     bursts: dict[int, list[StackBurst]] = {}
     for burst in taken:
@@ -196,11 +186,11 @@ def _frame(frame: StackFrame) -> Frame:
 def _device(readings: tuple[GpuSample, ...], pids: Sequence[int]) -> DeviceSeen:
     latest = readings[-1]
     peaks = gpu_peaks.published(latest.name, latest.mig_index is not None)
-    known = isinstance(peaks, gpu_peaks.Peaks)
+    known = peaks if isinstance(peaks, gpu_peaks.Peaks) else None
     return DeviceSeen(
         readings=readings,
-        peak_flops_per_s=dict(peaks.flops_per_s) if isinstance(peaks, gpu_peaks.Peaks) else None,
-        peak_memory_bytes_per_s=peaks.memory_bytes_per_s if isinstance(peaks, gpu_peaks.Peaks) and known else None,
+        peak_flops_per_s=dict(known.flops_per_s) if known is not None else None,
+        peak_memory_bytes_per_s=known.memory_bytes_per_s if known is not None else None,
         job_pids=tuple(process.pid for process in latest.processes or () if process.pid in pids),
     )
 

@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 def history(window: Window, slow: RankWindow | None, looked_at: RankWindow | None, layer: str | None) -> History:
     """slow: the slowest rank, None before there is one; looked_at, layer: the rank and its layer that is looked at."""
-    own = [sample for sample in slow.processes if sample.pid == slow.pid] if slow is not None else []
+    own = slow.processes.own if slow is not None else ()
     return History(
         step_s=tuple(row.step_s for row in _latest(slow.steps)) if slow is not None else (),
         cpu_util=tuple(sample.cpu_util for sample in _latest(window.host)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,15 +11,15 @@ from msgspec.structs import replace
 from torchtop.advisor.engine import Verdict, judge
 from torchtop.advisor.registry import RULES
 from torchtop.advisor.steady import Steady
+from torchtop.collectors.base import Meter
+from torchtop.errors import in_words
 from torchtop.frozen import freeze
 from torchtop.report import Context, current
 from torchtop.seen import Seen
-from torchtop.snapshot import Finding, Snapshot
+from torchtop.snapshot import Abstention, CollectorHealth, Finding, Snapshot
 from torchtop.window import Window
 
 _LINES = {rule.CODE: rule.LINE for rule in RULES if hasattr(rule, "LINE")}
-
-
 _BURST_S = 3.0  # s of stacks of a training thread: 60 samples
 _WORKER_S = 1.0  # s of stacks of one loader worker: what all of them do is compared, one after the other
 _WORKERS = 8  # workers of one rank that are compared
@@ -30,6 +31,12 @@ class Wanted(NamedTuple):
     pid: int
     tid: int | None
     seconds: float
+    rank_pid: int
+
+    @property
+    def kind(self) -> tuple[int, bool]:
+        """Its rank, and whether it is one of its loader workers."""
+        return self.rank_pid, self.pid != self.rank_pid
 
 
 class Judging:
@@ -38,9 +45,32 @@ class Judging:
     def __init__(self, steady: bool) -> None:
         self._steady = Steady() if steady else None
         self._last: tuple[Seen, Verdict] | None = None
+        self._meter = Meter()
 
     def advise(self, window: Window, context: Context, snapshot: Snapshot, now: float) -> Snapshot:
-        """The snapshot with what holds the job back, and what could not be judged."""
+        """The snapshot with what holds the job back, and what could not be judged. What breaks here ends nothing else."""
+        began = time.monotonic()
+        try:
+            verdict = self._judge(window, context, snapshot, now)
+            reason = None
+        except Exception as bug:  # noqa: BLE001  # as for a source
+            reason = in_words(bug)
+            verdict = Verdict((), tuple(Abstention(code=rule.CODE, reason=reason) for rule in RULES))
+            self._last = None
+            self._meter.failures += 1
+        self._meter.reads += 1
+        self._meter.total_s += time.monotonic() - began
+        row = CollectorHealth(
+            name="advisor",
+            state="off" if reason else "on",
+            reason=reason,
+            failures=self._meter.failures,
+            mean_s=self._meter.mean_s,
+        )
+        health = replace(snapshot.health, collectors=(*snapshot.health.collectors, row))
+        return replace(snapshot, findings=verdict.findings, abstained=verdict.abstained, health=health)
+
+    def _judge(self, window: Window, context: Context, snapshot: Snapshot, now: float) -> Verdict:
         seen = freeze(
             window,
             [(info.pid, info.rank) for info in current(context.ranks)],
@@ -53,9 +83,7 @@ class Judging:
         )
         verdict = judge(seen)
         self._last = seen, verdict
-        if self._steady is not None:
-            verdict = self._steady.settle(verdict)
-        return replace(snapshot, findings=verdict.findings, abstained=verdict.abstained)
+        return verdict if self._steady is None else self._steady.settle(verdict)
 
     def wanted(self) -> tuple[Wanted, ...]:
         """Threads to look at, for the findings of the last look."""
@@ -75,5 +103,5 @@ def _threads(seen: Seen, finding: Finding) -> Sequence[Wanted]:
         sampled = {stacks.pid for stacks in rank.stacks}
         busiest = sorted(rank.workers, key=lambda pid: -(rank.workers[pid][-1].cpu_share or 0.0))[:_WORKERS]
         seconds = _BURST_S if len(busiest) == 1 else _WORKER_S
-        return [Wanted(pid, None, seconds) for pid in busiest if pid not in sampled]
-    return () if "line" in finding.where else (Wanted(rank.pid, rank.facts.training_tid, _BURST_S),)
+        return [Wanted(pid, None, seconds, rank.pid) for pid in busiest if pid not in sampled]
+    return () if "line" in finding.where else (Wanted(rank.pid, rank.facts.training_tid, _BURST_S, rank.pid),)

@@ -68,6 +68,14 @@ class ProcessSample(Struct, frozen=True):
         float | None, Meta(description="share of time in which its main thread was ready to run and did not get a CPU")
     ] = None
     major_faults_per_s: Annotated[float | None, Meta(description="1/s, page faults that had to read from disk")] = None
+    private_bytes: Annotated[
+        int | None, Meta(description="of resident memory, what is no mapped file; None in kernels that do not tell")
+    ] = None
+
+    @property
+    def held_bytes(self) -> int | None:
+        """bytes that the kernel cannot take back without swapping; where it does not tell them, all that is resident."""
+        return self.rss_bytes if self.private_bytes is None else self.private_bytes
 
 
 class GpuProcess(Struct, frozen=True):
@@ -135,7 +143,9 @@ class ProbeMessage(Struct, frozen=True):
 
     t: Annotated[float, Meta(description="s, monotonic, when the monitor read it")]
     rank_pid: Annotated[int, Meta(description="pid of the target as the monitor sees it")]
-    type: Annotated[str, Meta(description="facts, modules, sites, step, layers, pauses, allocator, memory, weights, health or bye")]
+    type: Annotated[
+        str, Meta(description="facts, modules, sites, step, layers, pauses, allocator, memory, weights, health or bye")
+    ]
     body: Annotated[dict[str, Any], Meta(description="the message; shapes in wire.py")]
 
 

@@ -202,11 +202,9 @@ def _mode(window: Window, context: Context) -> Any:
 
 
 def _rank(window: RankWindow, info: RankInfo) -> Rank:
-    own = [sample for sample in window.processes if sample.pid == info.pid]
+    own = window.processes.own
     latest = own[-1] if own else None
-    workers = [sample for sample in window.processes if sample.pid != info.pid]
-    last_t = window.processes[-1].t if window.processes else 0.0
-    alive = {sample.pid for sample in workers if sample.t == last_t}
+    workers = [sample for readings in window.processes.workers.values() for sample in readings]
     devices = window.facts.get("devices") or ()
     return Rank(
         rank=info.rank,
@@ -220,7 +218,7 @@ def _rank(window: RankWindow, info: RankInfo) -> Rank:
         attach=info.attach,
         stage=info.stage,
         cpu_share=_mean([sample.cpu_share for sample in own]),
-        workers=len(alive) if window.processes else None,
+        workers=len(window.processes.alive) if window.processes.last_t is not None else None,
         workers_cpu_share=_per_reading([(sample.t, sample.cpu_share) for sample in workers]),
         rss_bytes=latest.rss_bytes if latest else None,
         threads=latest.threads if latest else None,
@@ -318,7 +316,7 @@ def _memory(window: Window, slow: RankWindow | None) -> Memory:
         "reserved_bytes": "there is no caching allocator on CPU",
     }
     made_of = slow.memory if slow is not None else {}
-    own = [sample for sample in slow.processes if sample.pid == slow.pid] if slow is not None else []
+    own = slow.processes.own if slow is not None else ()
     used = own[-1].rss_bytes if own else None
     parts = [made_of.get(name) for name in ("parameters_bytes", "gradients_bytes", "optimizer_bytes")]
     if not made_of:

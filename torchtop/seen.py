@@ -14,6 +14,8 @@ from msgspec import Meta, Struct
 from torchtop.record import GpuSample, HostSample, MachineSample, Neighbour, ProcessSample, StepRow
 from torchtop.snapshot import Frame, Layer
 
+PAUSES_KEPT = 4_000  # runs of the garbage collector, and saves, of each rank
+
 
 class LoaderFacts(Struct, frozen=True, kw_only=True):
     """What a DataLoader was told."""
@@ -258,10 +260,17 @@ class RankSeen(Struct, frozen=True, kw_only=True, dict=True):
         Literal["cpu", "device", "host"] | None,
         Meta(description="host: a CUDA job whose phases are only known by the host's clock; null: none"),
     ]
-    layers: Annotated[tuple[Layer, ...], Meta(description="means over armed steps; no times on CUDA yet")]
+    layers: Annotated[
+        tuple[Layer, ...], Meta(description="of the slowest rank only: means over armed steps; no times on CUDA yet")
+    ]
     layers_left_out: Annotated[int, Meta(description="modules not in `layers`")]
     batch_size: Annotated[float | None, Meta(description="samples per optimizer step, mean")]
-    micro_batch_size: Annotated[int | None, Meta(description="samples per forward, latest")]
+    micro_batch_size: Annotated[
+        int | None,
+        Meta(
+            description="samples of the first forward of a micro-step, latest; null: which inputs are samples is not known"
+        ),
+    ]
     micro_steps: Annotated[float | None, Meta(description="backward passes per optimizer step, mean")]
     loss: Annotated[float | None, Meta(description="latest sampled loss")]
     loss_finite: Annotated[bool | None, Meta(description="false: NaN or infinite")]
@@ -297,6 +306,16 @@ class RankSeen(Struct, frozen=True, kw_only=True, dict=True):
     def plain_mean_s(self) -> float | None:
         """s, mean of the plain steps."""
         return sum(row.step_s for row in self.plain) / len(self.plain) if self.plain else None
+
+    @cached_property
+    def held_bytes(self) -> tuple[tuple[float, int], ...]:
+        """(s, bytes) of each reading: host memory that the kernel cannot take back without swapping."""
+        return tuple([(one.t, held) for one in self.processes if (held := one.held_bytes) is not None])
+
+    @property
+    def own_stacks(self) -> Stacks | None:
+        """Stacks of its training thread, None where none were taken."""
+        return next((stacks for stacks in self.stacks if stacks.pid == self.pid), None)
 
     @property
     def on_cuda(self) -> bool:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import resource
 import signal
 import time
-import traceback
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -22,6 +20,7 @@ from anyio.abc import TaskGroup
 
 from torchtop.attach.job import LocalJob, LocalRank
 from torchtop.attach.rendezvous import sweep
+from torchtop.closer_look import find_lines, scan_weights
 from torchtop.collectors.base import Collector
 from torchtop.collectors.gpu import GpuCollector
 from torchtop.collectors.host import HostCollector, cpu_model
@@ -30,8 +29,8 @@ from torchtop.collectors.neighbours import NeighboursCollector
 from torchtop.collectors.probe import ProbeCollector
 from torchtop.collectors.process import ProcessCollector
 from torchtop.collectors.stacks import StacksCollector
-from torchtop.errors import AttachError, NothingMeasured, TorchtopError, Unavailable
-from torchtop.judging import Judging, Wanted
+from torchtop.errors import AttachError, NothingMeasured, TorchtopError, Unavailable, in_words
+from torchtop.judging import Judging
 from torchtop.lens import Lens
 from torchtop.probe import wire
 from torchtop.ranks import Ranks
@@ -45,11 +44,6 @@ _PATIENCE_LIVE_S = 600.0  # s to wait for it where a screen says what is waited 
 _BREATH_S = 0.005  # s after a piece of work of 10 ms or more, in which keys are answered: 8 ranks send theirs at once
 _REST_S = 0.1  # s in which what belongs to the marks of a step comes after them: where its modules are called
 _STACKS_S = 30.0  # s between two stack dumps: one costs about 60 ms of CPU
-_AIM_S = 2.0  # s between two looks at which findings lack the line of their cause
-_BURSTS = 6  # bursts of one thread; after them only now and then
-_BURST_AGAIN_S = 60.0  # s until the next, for a thread that had so many
-_SCAN_FIRST_S = 2.0  # s after attach: the first steps are the job's own
-_SCAN_AGAIN_S = 600.0  # s between two scans of the weights, which change slowly
 
 
 class Options(NamedTuple):
@@ -103,7 +97,6 @@ class Session:
         self._emitting = anyio.CancelScope()
         self._turn = anyio.Lock()
         self._judging = Judging(steady=options.live)
-        self._stacks: StacksCollector | None = None
         self._tasks: TaskGroup
 
     async def run(self) -> Outcome:
@@ -190,6 +183,8 @@ class Session:
         self._window.add(rank.pid)
         if any(isinstance(known, ProbeCollector) and known.rank_pid == rank.pid for known in self._collectors):
             self._window.replace(rank.pid)
+        watched = self._window.ranks[rank.pid]
+        watched.attached = watched.attached or time.monotonic()
         if self._options.sample_every is not None:
             probe.send(wire.ARM, every=self._options.sample_every)
         if self._options.budget is not None:
@@ -197,68 +192,33 @@ class Session:
         self._tasks.start_soon(probe.ping)
         self._run(probe)
         if self._options.live or self._options.advise:
-            self._tasks.start_soon(self._scan_weights, probe)
+            self._tasks.start_soon(scan_weights, probe, self._options.live)
+        pids = tuple(self._ranks.known)
         for collector in self._collectors:
-            if isinstance(collector, (ProcessCollector, NeighboursCollector, StacksCollector)):
-                collector.follow(tuple(self._ranks.known))
+            if isinstance(collector, (ProcessCollector, NeighboursCollector, StacksCollector, MachineCollector)):
+                collector.follow(pids)
 
     def _start(self) -> None:
         self._began = self._window.began = time.monotonic()
         self._cpu_model = cpu_model(Path("/proc"))
         pids = tuple(self._ranks.known)
-        self._stacks = StacksCollector(pids, _STACKS_S, first_delay_s=1.0)
+        stacks = StacksCollector(pids, _STACKS_S, first_delay_s=1.0)
         for collector in (
             HostCollector(1.0),
             ProcessCollector(pids, 1.0),
             NeighboursCollector(pids, self._ranks.job.launcher),
             GpuCollector(1.0),
-            self._stacks,
+            stacks,
             MachineCollector(pids),
         ):
             self._run(collector)
         self._ranks.watch_ends(self._tasks)
         if self._options.live or self._options.advise:
-            self._tasks.start_soon(self._look_closer)
+            self._tasks.start_soon(self._look_closer, stacks)
 
     def _run(self, collector: Collector) -> None:
         self._collectors.append(collector)
         self._tasks.start_soon(self._pump, collector)
-
-    # Looking closer
-
-    async def _look_closer(self) -> None:
-        """Find the lines that findings lack. What breaks here takes down only that."""
-        try:
-            await self._find_lines()
-        except Exception as bug:  # noqa: BLE001  # as for a source
-            self._off[StacksCollector.name] = _in_words(bug)
-
-    async def _find_lines(self) -> None:
-        """Sample the stacks of those threads whose lines a finding lacks."""
-        bursts: Counter[Wanted] = Counter()
-        due: dict[Wanted, float] = {}
-        while True:
-            await anyio.sleep(_AIM_S)
-            if not self._options.live:
-                async with self._turn:
-                    self._look()
-            now = time.monotonic()
-            for thread in self._judging.wanted():
-                if now < due.get(thread, 0.0) or self._stacks is None:
-                    continue
-                bursts[thread] += 1
-                if bursts[thread] >= _BURSTS:
-                    due[thread] = now + _BURST_AGAIN_S
-                self._window.take(await self._stacks.burst(*thread))
-
-    async def _scan_weights(self, probe: ProbeCollector) -> None:
-        """Ask for what the weights are like: soon, and on a screen now and then."""
-        await anyio.sleep(_SCAN_FIRST_S)
-        while not probe.ended:
-            probe.send(wire.LOOK, what="weights")
-            if not self._options.live:
-                return
-            await anyio.sleep(_SCAN_AGAIN_S)
 
     # Watching
 
@@ -267,10 +227,10 @@ class Session:
         try:
             await collector.open()
             async for sample in collector.samples():
-                if isinstance(sample, ProbeMessage) and sample.type == wire.LAYERS and "times" in sample.body:
-                    async with self._turn:
-                        self._window.take(sample)
-                        await self._breathe()
+                if isinstance(sample, ProbeMessage) and sample.type == wire.WEIGHTS:
+                    await self._take_in_turn(sample)
+                elif isinstance(sample, ProbeMessage) and sample.type == wire.LAYERS and "times" in sample.body:
+                    await self._take_in_turn(sample)
                     if self._options.live and len(self._window.ranks[sample.rank_pid].armed) == 1:
                         self._tasks.start_soon(self._show_first_layers)
                 else:
@@ -281,11 +241,31 @@ class Session:
             self._off[collector.name] = str(problem)
             await collector.close()
         except Exception as bug:  # noqa: BLE001  # a source that breaks must not end the watching of the others
-            self._off[collector.name] = _in_words(bug)
+            self._off[collector.name] = in_words(bug)
             await collector.close()
         if isinstance(collector, ProbeCollector):
             await collector.close()
             await self._ranks.probe_ended(collector)
+
+    async def _look_closer(self, stacks: StacksCollector) -> None:
+        """Find the lines that findings lack. What breaks here takes down only that."""
+        look = None if self._options.live else self._look_in_turn
+        try:
+            await find_lines(self._judging.wanted, stacks, self._window.take, look)
+        except Exception as bug:  # noqa: BLE001  # as for a source
+            self._off[stacks.name] = in_words(bug)
+
+    async def _take_in_turn(self, message: ProbeMessage) -> None:
+        """Take in what costs 10 ms or more."""
+        async with self._turn:
+            self._window.take(message)
+            await self._breathe()
+
+    async def _look_in_turn(self) -> Snapshot:
+        async with self._turn:
+            seen = self._look()
+            await self._breathe()
+        return seen
 
     async def _breathe(self) -> None:
         """Let keys be answered. Without a screen nobody waits, and every step may be an armed one."""
@@ -324,25 +304,25 @@ class Session:
 
     async def _emit(self) -> bool:
         """Hand a snapshot to the sink; False when it wants no more."""
-        now = time.monotonic()
         if self._options.horizon_s is not None:
-            self._window.forget_before(now - self._options.horizon_s)
-        async with self._turn:
-            seen = self._look()
-            await self._breathe()
+            self._window.forget_before(self._now() - self._options.horizon_s)
+        seen = await self._look_in_turn()
         self._steps = max(self._steps, seen.steps.count or 0)
         return await self._sink(seen)
 
     def _look(self) -> Snapshot:
         """Describe and judge the window as it is now."""
-        now = time.monotonic()
+        now = self._now()
         for pid in self._ranks.known:
             self._window.add(pid)
         taken = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        window_s = min(now, self._until or now) - self._window.began
         context = self._context()
-        seen = snapshot(self._window, context, taken, window_s, self._lens)
+        seen = snapshot(self._window, context, taken, now - self._window.began, self._lens)
         return self._judging.advise(self._window, context, seen, now)
+
+    def _now(self) -> float:
+        """The end of the window: nothing is seen while it is detached, which may take seconds."""
+        return time.monotonic() if self._until is None else self._until
 
     # Ending
 
@@ -392,11 +372,6 @@ class Session:
                 mean_s=meter.mean_s,
             )
         return list(rows.values())
-
-
-def _in_words(bug: Exception) -> str:
-    where = traceback.extract_tb(bug.__traceback__)[-1]
-    return f"a bug in torchtop: {bug!r} at {Path(where.filename).name}:{where.lineno}"
 
 
 def watch(job: LocalJob, options: Options, sink: Sink) -> Outcome:

@@ -278,9 +278,9 @@ class Layer(Struct, frozen=True, kw_only=True):
         tuple[Frame, ...] | None,
         Meta(description="frames outside torch that made its first call, innermost first, 6 at most; null: not seen"),
     ] = None
-    flops_per_s: Annotated[float | None, Meta(description="FLOP/s of its own forward; null without formula or time")] = (
-        None
-    )
+    flops_per_s: Annotated[
+        float | None, Meta(description="FLOP/s of its own forward; null without formula or time")
+    ] = None
     bytes_per_s: Annotated[
         float | None, Meta(description="bytes/s of its own forward, at least: weights, outputs, known inputs once each")
     ] = None
@@ -395,11 +395,11 @@ class Abstention(Struct, frozen=True, kw_only=True):
 class CollectorHealth(Struct, frozen=True, kw_only=True):
     """Whether a source is read, and what that costs."""
 
-    name: Annotated[str, Meta(description="host, process, neighbours, gpu, probe, stacks or machine")]
+    name: Annotated[str, Meta(description="host, process, neighbours, gpu, probe, stacks, machine, or advisor")]
     state: Annotated[Literal["on", "off"], Meta(description="off: see reason")]
     reason: Annotated[str | None, Meta(description="why it is off, or what failed last")]
     failures: Annotated[int, Meta(description="reads that failed")]
-    mean_s: Annotated[float | None, Meta(description="s per read")]
+    mean_s: Annotated[float | None, Meta(description="s per read, or look of the advisor")]
 
 
 class ProbeHealth(Struct, frozen=True, kw_only=True):

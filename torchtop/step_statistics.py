@@ -64,10 +64,7 @@ def statistics(rows: Collection[StepRow], batch: Batch) -> StepStatistics:
         ordered = sorted(of(step_s, lambda tag: not tag & (wire.ARMED | wire.IDLE)))
     working_s = of(step_s, lambda tag: not tag & wire.IDLE)
     wall = sum(working_s)
-    counted = [samples for samples in of(given, lambda tag: not tag & wire.IDLE) if samples is not None]
-    # What the loader handed out is exact; without a loader, the armed step's batch stands for all.
-    known = None if batch.recalled else batch.samples
-    samples = sum(counted) if counted else None if known is None else known * len(working_s)
+    samples = _samples(of(given, lambda tag: not tag & wire.IDLE), batch)
     reasons = dict.fromkeys(("samples_per_s", "batch_size"), _why_no_samples(batch)) if samples is None else {}
     per_sample = batch.tokens / batch.samples if batch.tokens and batch.samples else None
     rate = samples / wall if samples is not None and wall else None
@@ -83,6 +80,23 @@ def statistics(rows: Collection[StepRow], batch: Batch) -> StepStatistics:
         excluded=dict(excluded),
         reasons=reasons,
     )
+
+
+def batches(rows: Collection[StepRow], batch: Batch) -> tuple[float | None, float | None]:
+    """(samples, backward passes) of a step, as in StepStatistics: all that is wanted of the ranks that are judged."""
+    given = [row.samples for row in rows if not row.flags & wire.IDLE]
+    passes = sum([row.micro_steps for row in rows])
+    samples = _samples(given, batch)
+    return samples / len(given) if samples is not None and given else None, passes / len(rows) if passes else None
+
+
+def _samples(given: Sequence[float | None], batch: Batch) -> float | None:
+    """Of all steps together. given: what the loader handed out in each, which is exact; without a loader, the armed step's
+    batch stands for all.
+    """
+    counted = [samples for samples in given if samples is not None]
+    known = None if batch.recalled else batch.samples
+    return sum(counted) if counted else None if known is None else known * len(given)
 
 
 def plain_rows(rows: Collection[StepRow]) -> tuple[tuple[StepRow, ...], dict[str, int]]:

@@ -13,6 +13,7 @@ from torchtop.kept import Kept
 from torchtop.modules import ModuleTree
 from torchtop.pauses import Pauses
 from torchtop.probe import wire
+from torchtop.processes import Processes
 from torchtop.record import (
     GpuSample,
     HostSample,
@@ -57,6 +58,7 @@ class RankWindow:
         self.steps: deque[StepRow] = deque(maxlen=_STEPS)
         self.older = 0  # steps of this window that are only counted
         self.total = 0  # steps since attach
+        self.attached: float | None = None  # s, monotonic; None: not yet
         self.armed: deque[ArmedStep] = deque(maxlen=_ARMED)
         self.tree = ModuleTree()
         self.sites = CallSites()
@@ -73,7 +75,7 @@ class RankWindow:
         self.allocator: deque[Allocator] = deque(maxlen=_READINGS)
         self.health: dict[str, Any] = {}
         self.bye: dict[str, Any] | None = None
-        self.processes: deque[ProcessSample] = deque(maxlen=_READINGS)
+        self.processes = Processes(pid)
         self.revision = 0  # of all that its layers are made from
         self.layer_rows: Kept[tuple[tuple[Layer, ...], int]] = Kept()
         self.layer_names: Kept[Mapping[str, Sequence[int]]] = Kept()
@@ -87,6 +89,7 @@ class RankWindow:
         """
         self.processes, self.pauses, self.allocator = before.processes, before.pauses, before.allocator
         self.steps, self.older, self.total = before.steps, before.older, before.total
+        self.attached = before.attached
         self._earlier = (self.steps[-1].t_end if self.steps else float("-inf"), self.total)
 
     @property
@@ -170,7 +173,7 @@ class RankWindow:
             self.revision += 1
             self.armed.popleft()
         self.pauses.forget_before(t)
-        _forget(self.processes, t)
+        self.processes.forget_before(t)
         _forget(self.allocator, t)
 
 
@@ -197,7 +200,7 @@ class Window:
             self.ranks[sample.rank_pid].take(sample)
         elif isinstance(sample, ProcessSample):
             self.add(sample.rank_pid)
-            self.ranks[sample.rank_pid].processes.append(sample)
+            self.ranks[sample.rank_pid].processes.take(sample)
         elif isinstance(sample, MachineSample):
             self.machine = sample
         elif isinstance(sample, Neighbours):

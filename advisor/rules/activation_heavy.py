@@ -11,8 +11,9 @@ the allocator's peak has beyond parameters, gradients and optimizer state.
 Activations grow with batch and sequence. Computing some of them again in backward makes room for a larger batch.
 
 ## When it is wrong
-Outputs that no backward function keeps are counted, tensors between operations inside a module are not. With memory
-to spare there is nothing to cure: that is why it stays info then.
+Outputs that no backward function keeps are counted, tensors between operations inside a module are not: attention that
+writes out its scores is found on a GPU only. With memory to spare there is nothing to cure: that is why it stays info
+then.
 
 ## Source
 TraceML 0.5.0 (80 % of memory warns), gpuprof 0.7.1 and torch-tb-profiler 0.4.3 (90 % of a GPU). For the share no tool
@@ -21,6 +22,7 @@ ships a threshold: at 0.30 it is a part worth having. Checkpointing kept 5.3 of 
 
 from __future__ import annotations
 
+from torchtop.advisor import place
 from torchtop.advisor.footprint import Footprint, footprint, of_memory
 from torchtop.advisor.judgement import Abstain, Judgement, number
 from torchtop.seen import RankSeen, Seen
@@ -55,7 +57,7 @@ def check(seen: Seen) -> Judgement:
         share=part,
         evidence=(number("activations", held, "bytes", slow.window_s), *of_memory(used, slow.window_s)),
         summary=f"activations take about {part:.0%} of the memory in use{used.in_words}",
-        where={"rank": slow.rank, "pid": slow.pid, **_largest(slow)},
+        where=place.of(slow) | _largest(slow),
         remedies=REMEDIES,
     )
 

@@ -21,6 +21,7 @@ gpuprof 0.7.1: communication 20 % of the step, high at 40 %. pytscope 0.2.1: 25 
 
 from __future__ import annotations
 
+from torchtop.advisor import place
 from torchtop.advisor.exchange import in_ddp, matched, why_not_known
 from torchtop.advisor.judgement import Abstain, Judgement, confidence, measured, number, severity
 from torchtop.advisor.statistics import Interval, share
@@ -67,7 +68,7 @@ def check(seen: Seen) -> Judgement:
         evidence=tuple(evidence),
         summary=f"all {world} ranks wait {waited.mean:.0%} of the step for their gradients "
         f"({slow.facts.distributed.backend})",
-        where={"rank": slow.rank, "pid": slow.pid, "backend": slow.facts.distributed.backend},
+        where=place.of(slow) | {"backend": slow.facts.distributed.backend},
         remedies=REMEDIES,
     )
 

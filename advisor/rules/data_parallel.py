@@ -21,9 +21,10 @@ torch-tb-profiler 0.4.3 `profiler/data.py` (presence with more than one device);
 
 from __future__ import annotations
 
+from torchtop.advisor import place
 from torchtop.advisor.gpus import idle, of_rank
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number
-from torchtop.advisor.statistics import Interval
+from torchtop.advisor.statistics import Interval, mean_of_known
 from torchtop.seen import Seen
 from torchtop.snapshot import Finding
 
@@ -48,7 +49,7 @@ def check(seen: Seen) -> Judgement:
         return None
     resting = [(gpu, one) for gpu in gpus if isinstance(one := gpu.mean("util", idle), Interval)]
     step_s = rank.plain_mean_s
-    rest = sum(one.mean for _, one in resting) / len(resting) if resting else None
+    rest = mean_of_known(one.mean for _, one in resting)
     return Finding(
         code=CODE,
         severity="warn",
@@ -61,6 +62,6 @@ def check(seen: Seen) -> Judgement:
         ),
         summary=f"one process drives {len(gpus)} GPUs through nn.DataParallel"
         + (f"; they are idle {rest:.0%} of the time on average" if rest is not None else ""),
-        where={"rank": rank.rank, "pid": rank.pid, "devices": [gpu.latest.index for gpu in gpus]},
+        where=place.of(rank) | {"devices": [gpu.latest.index for gpu in gpus]},
         remedies=REMEDIES,
     )

@@ -23,6 +23,7 @@ out-of-memory messages, not yet seen live.
 
 from __future__ import annotations
 
+from torchtop.advisor import place
 from torchtop.advisor.gpus import of_rank
 from torchtop.advisor.judgement import Abstain, Judgement, Severity, number
 from torchtop.seen import RankSeen, Seen
@@ -73,7 +74,7 @@ def _judge(seen: Seen, rank: RankSeen) -> Finding | None:
         evidence=tuple(evidence),
         summary=f"torch holds {reserved / 2**30:.1f} GiB of the GPU, of which {gap:.0%} was never needed by tensors"
         + (f"; {retries} times it had to free its cache and wait" if retries > 0 else ""),
-        where={"rank": rank.rank, "pid": rank.pid},
+        where=place.of(rank),
         remedies=REMEDIES,
     )
 

@@ -26,7 +26,7 @@ from torchtop.advisor.judgement import Judgement, confidence, measured, number, 
 from torchtop.advisor.lines import find_line
 from torchtop.advisor.recurring import share_of_time
 from torchtop.advisor.waiting import hidden
-from torchtop.seen import RankSeen, Seen
+from torchtop.seen import PAUSES_KEPT, RankSeen, Seen
 from torchtop.snapshot import Finding
 
 CODE = "gc-pauses"
@@ -44,11 +44,12 @@ def check(seen: Seen) -> Judgement:
         return None
     rank = max(seen.ranks, key=_seconds)
     pauses = rank.gc_pauses
-    if _seconds(rank) < INFO * seen.window_s:
+    began = seen.now - seen.window_s
+    if len(pauses) >= PAUSES_KEPT:
+        began = pauses[0].t - pauses[0].seconds  # what ran before is no longer known
+    if _seconds(rank) < INFO * (seen.now - began):
         return None  # nothing that looks at more than the newest objects ran, or nothing was told
-    found = share_of_time(
-        [pause.t for pause in pauses], [pause.seconds for pause in pauses], seen.now - seen.window_s, seen.now
-    )
+    found = share_of_time([pause.t for pause in pauses], [pause.seconds for pause in pauses], began, seen.now)
     if found is None or found.low < INFO:
         return None
     level = severity(found.low, WARN, CRITICAL) or "info"

@@ -1,7 +1,7 @@
 """grads-kept: gradients are set to zero instead of dropped.
 
-Defining inequality: 2 x seconds in zero_grad with set_to_none=False >= 0.05 of the time watched is warn; less is
-info.
+Defining inequality: 2 x seconds in zero_grad with set_to_none=False >= 0.05 of the time watched is warn; less is info,
+and so is any on a GPU.
 
 ## What it does
 Counts calls of zero_grad that keep gradients, and their seconds. The next backward has to read what was zeroed and
@@ -13,7 +13,8 @@ hands over what it computed.
 
 ## When it is wrong
 Code that reads `.grad` between zero_grad and backward, or captures it in a CUDA graph, needs it to stay. Gradients
-that are kept on purpose, over several steps, look the same: then no time is claimed.
+that are kept on purpose, over several steps, look the same: then no time is claimed. On a GPU the seconds are those of
+queueing the kernels: what they take is not measured, and no time is claimed either.
 
 ## Source
 torch 2.13 `_pattern_matcher.py` `GradNotSetToNonePattern` (presence). PyTorch performance tuning guide, "Use
@@ -22,6 +23,7 @@ parameter.grad = None instead of model.zero_grad()"; `set_to_none` is True by it
 
 from __future__ import annotations
 
+from torchtop.advisor import place
 from torchtop.advisor.judgement import Abstain, Judgement, number
 from torchtop.seen import RankSeen, Seen, ZeroGrad
 from torchtop.snapshot import Evidence, Finding
@@ -59,19 +61,19 @@ def _zeroed(slow: RankSeen, zeroed: ZeroGrad) -> Finding | None:
         number("calls with set_to_none=False", zeroed.kept, "calls", slow.watched_s),
         *_size(slow),
     ]
-    where: dict[str, object] = {"rank": slow.rank, "pid": slow.pid}
-    line = ""
+    where = place.of(slow)
+    line, whose = "", "host's " if slow.on_cuda else ""
     if zeroed.at is not None:
         where |= {"file": zeroed.at.file, "line": zeroed.at.line, "function": zeroed.at.function}
         line = f" at {zeroed.at.file}:{zeroed.at.line}"
     return Finding(
         code=CODE,
-        severity="warn" if lost >= WARN else "info",
+        severity="warn" if lost >= WARN and not slow.on_cuda else "info",
         confidence="medium",
-        recoverable_s=lost * (slow.plain_mean_s or 0.0),
+        recoverable_s=None if slow.on_cuda else lost * (slow.plain_mean_s or 0.0),
         share=lost,
         evidence=tuple(evidence),
-        summary=f"zero_grad(set_to_none=False){line} takes {taken:.1%} of the time, and backward adds to the zeros",
+        summary=f"zero_grad(set_to_none=False){line} takes {taken:.1%} of the {whose}time, and backward adds to the zeros",
         where=where,
         remedies=REMEDIES,
     )
@@ -87,7 +89,7 @@ def _only_kept(slow: RankSeen, size: int) -> Finding:
         share=None,
         evidence=(number("gradients kept from step to step", size, "bytes", slow.window_s),),
         summary="gradients of the step before are still there when backward begins, so that it adds to them",
-        where={"rank": slow.rank, "pid": slow.pid},
+        where=place.of(slow),
         remedies=REMEDIES,
     )
 

@@ -12,7 +12,9 @@ neighbour costs far more than its share.
 
 ## When it is wrong
 In a container others are not seen: then they are what the machine uses and this job does not. Waiting that the job's
-own threads or workers cause is told by threads-misset and loader-oversubscribed.
+own threads or workers cause is told by threads-misset and loader-oversubscribed. While a core of the machine is idle it
+is a quota or pinning that holds the thread back, or a stranger on its core alone: which, cannot be told, and the rule
+abstains. All processes of one session are a single competitor for the kernel (sched(7), autogrouping).
 
 ## Source
 proc_pid_schedstat(5), second number. 10 % are TraceML 0.5.0's for time lost. Measured: libgomp that spins, two threads
@@ -21,7 +23,7 @@ on two cores with one busy neighbour, 20 to 30 times slower; passive waiting 1.1
 
 from __future__ import annotations
 
-from torchtop.advisor.cores import by_ranks, by_strangers, by_workers, run_delay
+from torchtop.advisor.cores import by_ranks, by_strangers, by_workers, free, run_delay
 from torchtop.advisor.judgement import Abstain, Judgement, confidence, measured, number, severity
 from torchtop.advisor.waiting import hidden
 from torchtop.seen import RankSeen, Seen
@@ -33,6 +35,7 @@ REMEDIES: tuple[str, ...] = ()
 MIN_STEPS = 3  # it is judged by readings of the machine, one a second
 WARN = 0.10  # share of the time that the training thread waits for a core
 CRITICAL = 0.30  # share of the time that the training thread waits for a core
+_FREE = 1.0  # core of the machine that nobody uses: a thread that strangers hold up would run there
 _OTHERS = 0.5  # cores: what less is used by strangers does not make a thread wait for a tenth of its time
 
 
@@ -52,6 +55,10 @@ def check(seen: Seen) -> Judgement:
         return Abstain("the training thread waits for a core, and who else uses them was not read")
     if strangers < _OTHERS or strangers <= by_workers(seen):
         return None
+    if (unused := free(seen)) is not None and unused >= _FREE:
+        return Abstain(
+            f"the training thread waits for a core while {unused:.1f} are idle: a quota or pinning may be the reason"
+        )
     spins = _spins(slow, seen, strangers)
     named = [one for one in seen.neighbours or () if one.cores >= 0.1 * strangers]
     most = max(named, key=lambda one: one.cores, default=None)

@@ -12,10 +12,13 @@ longer than usual outside their measured phases. Stacks sampled from outside nam
 Logging, metrics, plotting and writing files on the training thread hold up everything else.
 
 ## When it is wrong
-Clipping of gradients, averaging of weights and a scheduler's step are part of training: where the stacks show them,
-their part is taken off. Python's own overhead of a loop is below 1 ms a step, that of a framework's below 3 ms. Jobs
-that do not train are not judged: what they do between two forward passes may be their work. Work on the CPU between the
-root's forward and the backward pass counts as forward.
+Clipping of gradients, averaging of weights and steps of an environment are part of training: where the stacks show
+them, by the libraries of the field and by names of functions (`update_ema`, `soft_update`), their part is taken off. An
+average that is written out in the loop is not known for one. Where no DataLoader is used and the model is called far
+more often than backward, it acts: what lies between is told as info. So it is without stacks that say what it is.
+Python's own overhead of a loop is below 1 ms a step, that of a framework's below 3 ms. Jobs that do not train are not
+judged: what they do between two forward passes may be their work. Work on the CPU between the root's forward and the
+backward pass counts as forward.
 
 ## Source
 TraceML 0.5.0 RESIDUAL_HEAVY, `diagnostics/step_time/rules.py`: 10 % warn, 20 % critical. DESIGN 4 for the phases.
@@ -23,15 +26,17 @@ TraceML 0.5.0 RESIDUAL_HEAVY, `diagnostics/step_time/rules.py`: 10 % warn, 20 % 
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from torchtop.advisor import place
+from torchtop.advisor.acting import acts
 from torchtop.advisor.interruptions import interrupted_s
 from torchtop.advisor.judgement import Abstain, Judgement, Severity, confidence, measured, number, severity
-from torchtop.advisor.lines import Line, find_line, samples_in
+from torchtop.advisor.lines import Line, find_line, is_users, samples_in
 from torchtop.advisor.statistics import Interval, median, share
 from torchtop.seen import Phase, RankSeen, Seen
-from torchtop.snapshot import Evidence, Finding
+from torchtop.snapshot import Evidence, Finding, Frame
 
 CODE = "host-stall"
 NEEDS = ("steps", "training", "phases")
@@ -56,6 +61,22 @@ _TRAINING = (
     "torch/nn/utils/prune.py",
     "torch/nn/parallel/distributed.py",
     "torch/distributed/distributed_c10d.py",
+    "/timm/utils/model_ema.py",
+    "/torch_ema/ema.py",
+)
+# Parts of paths of libraries whose environments a reinforcement learner steps.
+_ENVIRONMENTS = (
+    "-packages/gymnasium/",
+    "-packages/gym/",
+    "-packages/pettingzoo/",
+    "-packages/dm_control/",
+    "-packages/stable_baselines3/common/vec_env/",
+    "-packages/torchrl/envs/",
+)
+# Functions and methods that average weights, by what such ones are called.
+_AVERAGES = re.compile(
+    r"(?:^|[._])(?:ema|soft_?update|polyak|(?:hard_?)?update_target|target_update)(?:$|[._])"
+    r"|(?<![A-Z])E(?:MA|ma)(?=[A-Z._]|$)|ExponentialMovingAverage"
 )
 
 
@@ -92,23 +113,24 @@ def check(seen: Seen) -> Judgement:
     level = severity(stall.share.low, WARN, CRITICAL)
     if level is None:
         return reason
+    if acts(slow) and all(row.data_s is None for row in rank.steps):
+        level = "info"
     return _told(stall, rank, level)
 
 
 def _told(stall: _Stall, rank: RankSeen, level: Severity) -> Judgement:
     line = find_line(rank, "other")
-    least_s = LEAST_FRAMEWORK_S if isinstance(line, Line) and _is_installed(line) else LEAST_S
+    least_s = LEAST_FRAMEWORK_S if isinstance(line, Line) and not is_users(line.frame) else LEAST_S
     if stall.share.low * stall.seconds / max(stall.share.mean, 1e-9) < least_s:
         return None
     samples = _samples(rank)
     outside = samples_in(rank, "other")
-    if stall.steady and samples >= _SAMPLES and outside < _AGREES * stall.share.mean * samples:
+    if samples >= _SAMPLES and outside < _AGREES * stall.share.mean * samples:
         return Abstain(
-            f"{stall.share.mean:.0%} of the step are in no phase, but {outside} of {samples} samples of the stack are"
+            f"{stall.share.mean:.0%} of the time are in no phase, but {outside} of {samples} samples of the stack are"
         )
-    if not samples and rank.stacks_reason is None:
-        # Until stacks say what it is, it may be the clipping of gradients.
-        level = "warn" if level == "critical" else "info"
+    if not samples:
+        level = "info"  # as long as no stacks say what it is, it may be training
     every = "of each step" if stall.steady else "of the time, now and then,"
     return Finding(
         code=CODE,
@@ -131,7 +153,7 @@ def _evidence(stall: _Stall, line: Line | str, samples: int, rank: RankSeen) -> 
     ]
     if stall.known:
         found.append(
-            number("taken off: zero_grad, collector, saving, clipping", stall.known, "of the step", rank.window_s)
+            number("taken off: zero_grad, collector, saving, other training", stall.known, "of the step", rank.window_s)
         )
     if isinstance(line, Line):
         found.append(number("of it at this line", line.share, "of the samples", rank.window_s))
@@ -194,7 +216,7 @@ def _rare(rank: RankSeen) -> _Stall | None:
         return None
     # What hits backward passes by chance hits the rest as well, by its length.
     chance = sum(back - usual_back for back in backward if back >= _USUAL * usual_back) if usual_back > 0 else 0.0
-    known = chance * (usual / usual_back if usual_back > 0 else 0.0) / whole
+    known = chance * (usual / usual_back if usual_back > 0 else 0.0) / whole + _training_share(rank)
     stall = Interval(found.mean - known, found.low - known, found.high - known)
     return _Stall(stall, stall.mean * whole / len(rows), False, known) if stall.low > 0 else None
 
@@ -208,21 +230,21 @@ def _whole(phase: Phase) -> float:
 
 
 def _samples(rank: RankSeen) -> int:
-    return sum(stacks.samples for stacks in rank.stacks if stacks.pid == rank.pid)
+    return rank.own_stacks.samples if rank.own_stacks is not None else 0
 
 
 def _training_share(rank: RankSeen) -> float:
-    """Share of the samples of stacks that are in what torch does for training between the phases."""
+    """Share of the samples of stacks that are in what is done for training between the phases."""
     samples = _samples(rank)
     inside = sum(
         one.count
-        for stacks in rank.stacks
-        if stacks.pid == rank.pid
-        for one in stacks.counts
-        if any(frame.file.replace("\\", "/").endswith(_TRAINING) for frame in one.frames)
+        for one in (rank.own_stacks.counts if rank.own_stacks is not None else ())
+        if any(_trains(frame) for frame in one.frames)
     )
     return inside / samples if samples else 0.0
 
 
-def _is_installed(line: Line) -> bool:
-    return "site-packages" in line.frame.file or "dist-packages" in line.frame.file
+def _trains(frame: Frame) -> bool:
+    file = frame.file.replace("\\", "/")
+    by_file = file.endswith(_TRAINING) or any(part in file for part in _ENVIRONMENTS)
+    return by_file or (is_users(frame) and _AVERAGES.search(frame.function) is not None)

@@ -26,14 +26,12 @@ fournex 0.3.1 `recommendations/rules.yaml` (sync share 10 %, severe 25 %); gpu-i
 
 from __future__ import annotations
 
-import math
-
 from torchtop.advisor import place
 from torchtop.advisor.cores import used
 from torchtop.advisor.gpus import idle, of_rank
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number, severity
 from torchtop.advisor.lines import Line, find_line
-from torchtop.advisor.statistics import Interval
+from torchtop.advisor.statistics import Interval, proportion
 from torchtop.seen import RankSeen, Seen
 from torchtop.snapshot import Finding
 
@@ -94,7 +92,7 @@ def check(seen: Seen) -> Judgement:
 
 def _waiting(slow: RankSeen) -> tuple[Line, Interval, int] | Abstain | None:
     """(line that waits, share of the training thread's samples there, samples)."""
-    own = next((stacks for stacks in slow.stacks if stacks.pid == slow.pid), None)
+    own = slow.own_stacks
     if own is None:
         return Abstain(slow.stacks_reason or "no stacks were taken yet")
     if own.samples < FEWEST_SAMPLES:
@@ -102,12 +100,4 @@ def _waiting(slow: RankSeen) -> tuple[Line, Interval, int] | Abstain | None:
     line = find_line(slow, "sync")
     if isinstance(line, str):
         return None  # stacks were taken, and nothing in them waits
-    return line, _proportion(round(line.share * line.samples), own.samples), own.samples
-
-
-def _proportion(count: int, of: int) -> Interval:
-    """A share with its 95 % interval (Wilson 1927)."""
-    part, z = count / of, 1.96
-    middle = (part + z * z / (2 * of)) / (1 + z * z / of)
-    half = z / (1 + z * z / of) * math.sqrt(part * (1 - part) / of + z * z / (4 * of * of))
-    return Interval(part, max(middle - half, 0.0), min(middle + half, 1.0))
+    return line, proportion(round(line.share * line.samples), own.samples), own.samples

@@ -1,9 +1,9 @@
 """hot-layer: one layer takes far more time than its work explains.
 
 Defining inequality: seconds of the layer's forward >= 3 times those that layers of the same type and about the same
-work take in this job, and what is above that, with backward where there is one rank only, >= 0.10 of the step; or,
-for a class of the user's without a formula and without peers: >= 0.30 of the step and >= 10 times what moving its
-output takes at the best rate of this job (info only).
+work take in this job, and what is above that, with backward where there is one rank only, >= 0.10 of the step (warn:
+>= 0.20, of layers whose FLOPs are known); or, for a class of the user's without a formula and without peers: >= 0.30 of
+the step and >= 10 times what moving its output takes at the best rate of this job (info only).
 
 ## What it does
 Compares each layer with others of its type whose FLOPs, parameters and output are within a factor of 4, by the time
@@ -19,19 +19,21 @@ Every healthy model has a hottest layer: equal blocks and a large head that has 
 module of one's own may do arithmetic that its output does not show, such as attention over a long sequence.
 
 ## Source
-No tool ships a threshold. A factor of 3 is beyond what shape alone costs among similar layers of one job; what is not
-measured against peers stays info. NVIDIA DLProf names the largest bucket without judging it.
+No tool ships a threshold. A factor of 3 is beyond what shape alone costs among similar layers of one job; where the
+work is not known, or there are no peers, it stays info. NVIDIA DLProf names the largest bucket without judging it.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
+from torchtop.advisor import place
 from torchtop.advisor.judgement import Confidence, Judgement, number
-from torchtop.advisor.place import of_layer
+from torchtop.advisor.lines import is_users
 from torchtop.advisor.statistics import median
 from torchtop.seen import RankSeen, Seen
 from torchtop.snapshot import Evidence, Finding, Frame, Layer
@@ -49,32 +51,10 @@ _ALIKE = 4.0  # factor within which FLOPs, parameters and output of peers are
 _PEERS = 2  # fewer are no measure
 _SAMPLES = 5  # of stacks inside the layer: fewer do not tell its line
 # Torch's own modules without a formula: how long their work takes is not known, and they are not slow by a mistake.
-_TORCH = (
-    *(
-        "LSTM",
-        "GRU",
-        "RNN",
-        "Embedding",
-        "MultiheadAttention",
-        "Transformer",
-        "Conv",
-        "BatchNorm",
-        "LayerNorm",
-        "RMSNorm",
-    ),
-    *("GroupNorm", "InstanceNorm", "SyncBatchNorm", "Softmax", "LogSoftmax", "CrossEntropyLoss", "AdaptiveLogSoftmax"),
-    *(
-        "Linear",
-        "Bilinear",
-        "LazyLinear",
-        "LazyConv",
-        "MaxPool",
-        "AvgPool",
-        "AdaptiveAvgPool",
-        "AdaptiveMaxPool",
-        "Upsample",
-    ),
-    *("GELU", "ReLU", "SiLU", "Dropout", "CTCLoss", "Unfold", "Fold", "PixelShuffle", "LPPool", "FractionalMaxPool"),
+_TORCH = re.compile(
+    "LSTM|GRU|RNN|(Lazy)?(Linear|Conv)|Bilinear|Embedding|MultiheadAttention|Transformer|Upsample|PixelShuffle|Unfold|Fold"
+    "|(Batch|Layer|RMS|Group|Instance|SyncBatch)Norm|(Log|AdaptiveLog)?Softmax|(Adaptive|Fractional)?(Max|Avg|LP)Pool"
+    "|GELU|ReLU|SiLU|Dropout|CrossEntropyLoss|CTCLoss"
 )
 
 
@@ -101,7 +81,7 @@ def check(seen: Seen) -> Judgement:
     layer = hot.layer
     excess = hot.share * (1 - hot.expected_s / hot.own_s)
     at, samples = _line(slow, layer)
-    where = {"rank": slow.rank, "pid": slow.pid, **of_layer(layer)}
+    where = place.of(slow) | place.of_layer(layer)
     evidence = list(hot.evidence)
     if at is not None:
         where |= {"file": at.file, "line": at.line, "function": at.function}
@@ -109,7 +89,7 @@ def check(seen: Seen) -> Judgement:
     name = layer.name or "the root"
     return Finding(
         code=CODE,
-        severity="warn" if hot.measured and excess >= WARN else "info",
+        severity="warn" if hot.measured and layer.flops and excess >= WARN else "info",
         confidence=_sure(slow) if hot.measured else "low",
         recoverable_s=excess * (seen.step_s or 0.0),
         share=min(hot.share, 1.0),
@@ -191,7 +171,7 @@ def _elements(layer: Layer) -> int:
 def _by_itself(slow: RankSeen, layer: Layer) -> _Hot | None:
     """Of a class of the user's own without a formula: by the bytes of its output, at the best rate of this job."""
     share, own_s, forward_s = layer.share or 0.0, _own_s(layer), layer.self_forward_s
-    if share < CUSTOM or layer.flops or not forward_s or own_s <= 0 or layer.type.startswith(_TORCH):
+    if share < CUSTOM or layer.flops or not forward_s or own_s <= 0 or _TORCH.match(layer.type):
         return None
     best = max((other.bytes_per_s or 0.0 for other in slow.layers if other is not layer), default=0.0)
     moved = 2 * 4 * _elements(layer) * layer.calls
@@ -228,24 +208,20 @@ def _line(slow: RankSeen, layer: Layer) -> tuple[Frame | None, int]:
         return None, 0
     seen: Counter[tuple[str, int]] = Counter()
     frames: dict[tuple[str, int], Frame] = {}
-    for burst in slow.stacks:
-        if burst.pid != slow.pid:
-            continue
-        for stack in burst.counts:
-            inner = _inside(stack.frames, site)
-            if inner is not None:
-                seen[inner.file, inner.line] += stack.count
-                frames.setdefault((inner.file, inner.line), inner)
+    for stack in slow.own_stacks.counts if slow.own_stacks is not None else ():
+        inner = _inside(stack.frames, site)
+        if inner is not None:
+            seen[inner.file, inner.line] += stack.count
+            frames.setdefault((inner.file, inner.line), inner)
     if not seen:
         return None, 0
-    (place, count), *_ = seen.most_common(1)
-    return (frames[place], count) if sum(seen.values()) >= _SAMPLES else (None, 0)
+    (at, count), *_ = seen.most_common(1)
+    return (frames[at], count) if sum(seen.values()) >= _SAMPLES else (None, 0)
 
 
 def _inside(frames: Sequence[Frame], site: Frame) -> Frame | None:
-    """The innermost frame outside torch below the call at `site`; None where it is not under way."""
+    """The innermost frame of the user's below the call at `site`; None where it is not under way."""
     for at, frame in enumerate(frames):
         if (frame.file, frame.line, frame.function) == (site.file, site.line, site.function):
-            own = [one for one in frames[:at] if "/torch/" not in one.file and "site-packages" not in one.file]
-            return own[0] if own else None
+            return next(filter(is_users, frames[:at]), None)
     return None

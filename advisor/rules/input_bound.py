@@ -13,8 +13,9 @@ Nothing is computed while the step waits. Workers prepare the next batches meanw
 
 ## When it is wrong
 A loop that takes its batches from elsewhere than a DataLoader has no such wait: see host-stall. A start of workers that
-happens once is warm-up and left out. While a GPU is busy for 80 % of the time or more, the host's waiting is hidden. Where one worker alone is slow, or where workers crowd each other out, those rules
-say so instead.
+happens once is warm-up and left out. While a GPU is busy for 80 % of the time or more, the host's waiting is hidden. A
+dataset that asks the model and steps an environment (reinforcement learning in Lightning) is no loader to be made
+faster: told as info. Where one worker alone is slow, or where workers crowd each other out, those rules say so instead.
 
 ## Source
 TraceML 0.5.0 `diagnostics/step_time/policy.py` warns at 10 %, gpuprof 0.7.1 at 15 %; critical as pytscope 0.2.1 (40 %).
@@ -24,9 +25,11 @@ PyTorch performance tuning guide, "Enable asynchronous data loading and augmenta
 from __future__ import annotations
 
 from torchtop.advisor import place
+from torchtop.advisor.acting import acts
 from torchtop.advisor.cores import by_workers, idle
 from torchtop.advisor.judgement import Abstain, Judgement, confidence, measured, number, severity
-from torchtop.advisor.lines import Line, find_line
+from torchtop.advisor.lines import Line, asks_a_model, find_line
+from torchtop.advisor.statistics import mean_of_known
 from torchtop.advisor.waiting import Waiting, hidden, waiting
 from torchtop.seen import RankSeen, Seen
 from torchtop.snapshot import Evidence, Finding
@@ -56,6 +59,8 @@ def check(seen: Seen) -> Judgement:
         return None
     if (unexposed := hidden(seen, slow)) is not False:
         return unexposed if isinstance(unexposed, Abstain) else None
+    if acts(slow) and asks_a_model(slow):
+        level = "info"
     evidence = [
         measured("waiting for data", found.share, "of the step", slow.window_s),
         measured("time waited", found.share.times(found.step_s), "s/step", slow.window_s),
@@ -124,8 +129,7 @@ def _behind(seen: Seen, slow: RankSeen) -> list[Evidence]:
 
 
 def _disk_pressure(seen: Seen) -> float | None:
-    known = [one.io_pressure for one in seen.host if one.io_pressure is not None]
-    return sum(known) / len(known) if known else None
+    return mean_of_known(one.io_pressure for one in seen.host)
 
 
 def _where(slow: RankSeen) -> dict[str, object]:

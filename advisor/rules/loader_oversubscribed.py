@@ -2,8 +2,8 @@
 
 Defining inequality: worker processes > usable cores, and (1 - cores / workers) of the sum of two shares of time >=
 0.10, by the low ends of their intervals: the training thread is ready but has no core, while workers use 0.5 cores and
-more than strangers do; and it waits for data: at all times where the workers use >= 0.70 of the cores, else where they
-start anew in each epoch.
+more than strangers do; and it waits for data: at all times where those workers use >= 0.70 of the cores or less than
+0.5 cores are idle, else where they start anew in each epoch.
 
 ## What it does
 Counts the DataLoader workers of all ranks here against the cores that the job may use, and looks for what they cost:
@@ -25,7 +25,8 @@ waiting.
 
 from __future__ import annotations
 
-from torchtop.advisor.cores import by_strangers, by_workers, run_delay
+from torchtop.advisor import place
+from torchtop.advisor.cores import by_strangers, by_workers, idle, run_delay
 from torchtop.advisor.judgement import Abstain, Judgement, confidence, measured, number, severity
 from torchtop.advisor.waiting import hidden, waiting
 from torchtop.seen import RankSeen, Seen
@@ -38,6 +39,7 @@ MIN_STEPS = 10  # fewer and one slow batch decides
 WARN = 0.10  # share of the time that is lost
 CRITICAL = 0.30  # share of the time that is lost
 _BUSY = 0.5  # cores that the workers use together, at least: below it they wait and crowd nobody
+_FREE = 0.5  # cores: with less idle, workers take turns with each other and with the training
 _ALL = 0.7  # of the usable cores: workers that use as much have no core left to be faster on, and neither has training
 
 
@@ -50,7 +52,9 @@ def check(seen: Seen) -> Judgement:
         return None
     crowded, strangers = by_workers(seen), by_strangers(seen) or 0.0
     delay, waits = run_delay(slow), waiting(slow)
-    full = crowded >= _ALL * seen.usable_cores and crowded >= strangers
+    crowding = crowded >= max(_BUSY, strangers)
+    unused = idle(seen)
+    full = crowding and (crowded >= _ALL * seen.usable_cores or (unused is not None and unused < _FREE))
     waited = None if waits is None else waits.share if full else waits.at_starts
     if delay is None and waited is None:
         return Abstain("the kernel does not tell how long the training thread waits for a core")
@@ -63,7 +67,7 @@ def check(seen: Seen) -> Judgement:
         number("usable", seen.usable_cores, "cores", seen.window_s),
         number("CPU of the workers", crowded, "cores", seen.window_s),
     ]
-    if delay is not None and crowded >= max(_BUSY, strangers):
+    if delay is not None and crowding:
         lost, low = delay.mean * spare, delay.low * spare
         evidence.append(measured("training thread ready, without a core", delay, "of the time", seen.window_s))
     if waited is not None:
@@ -82,7 +86,7 @@ def check(seen: Seen) -> Judgement:
         share=min(lost, 1.0),
         evidence=(*evidence, *_memory(slow)),
         summary=f"{workers} loader workers on {seen.usable_cores:g} cores take {lost:.0%} of the training's time",
-        where={"rank": slow.rank, "pid": slow.pid, "workers": workers, "cores": seen.usable_cores},
+        where=place.of(slow) | {"workers": workers, "cores": seen.usable_cores},
         remedies=REMEDIES,
     )
 

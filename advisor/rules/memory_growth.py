@@ -1,8 +1,8 @@
 """memory-growth: memory grows from step to step.
 
-Defining inequality: growth of resident memory (CPU) or allocated memory (CUDA) per second, by the low end of its
-interval over ten stretches of the window, goes on in every third of it and either is >= 1 MB a step and >= 1 % of the
-peak within the window, or fills what is left of the memory within 24 hours.
+Defining inequality: growth of resident memory without mapped files (CPU) or allocated memory (CUDA) per second, by the
+low end of its interval over ten stretches of the window, goes on in every third of it and either is >= 1 MB a step and
+>= 1 % of the peak within the window, or fills what is left of the memory within 24 hours.
 
 ## What it does
 Takes the least of each stretch of readings, so that what a step allocates and frees again does not count, and looks
@@ -13,8 +13,8 @@ A list of losses with their graphs or a cache without a bound ends the job hours
 
 ## When it is wrong
 Memory that rises at first and then stays is warm-up: growth that slows down to less than half is not told. A replay
-buffer or a cache that will be full some day looks the same as a leak. Files that are mapped into memory and read for
-the first time look like growth: with reads from storage as large as it, the rule abstains.
+buffer or a cache that will be full some day looks the same as a leak. Kernels before 4.5 do not tell mapped files from
+the rest: there, with reads from storage as large as the growth, the rule abstains.
 
 ## Source
 pytscope 0.2.1 `rules_memory.py` MEMORY.GROWTH: >= 1 MB a step, >= 1 % of peak, >= 20 steps; TraceML 0.5.0
@@ -30,7 +30,7 @@ from typing import Literal, NamedTuple
 from torchtop.advisor import place
 from torchtop.advisor.footprint import footprint
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number
-from torchtop.advisor.statistics import Interval, interval
+from torchtop.advisor.statistics import Interval, interval, mean_of_known
 from torchtop.seen import RankSeen, Seen
 from torchtop.snapshot import Finding
 
@@ -71,7 +71,7 @@ def check(seen: Seen) -> Judgement:
     fast = per_step.low >= PER_STEP and growth.grown >= OF_PEAK * growth.peak
     if not fast and (hours is None or hours > FULL_H):
         return None
-    if _reads_files(rank) >= growth.rate.mean:
+    if _mapped_files(rank) >= growth.rate.mean:
         return Abstain("memory grows, but so much is read from storage that mapped files may be the reason")
     level: Literal["warn", "critical"] = "critical" if hours is not None and hours <= CRITICAL_H else "warn"
     held = footprint(seen)
@@ -97,11 +97,7 @@ def check(seen: Seen) -> Judgement:
 
 def _growth(rank: RankSeen) -> _Growth | None:
     """None with too few readings; a rate of zero where it does not go on in all of the window."""
-    readings = (
-        [(one.t, one.allocated_bytes) for one in rank.allocator]
-        if rank.on_cuda
-        else [(one.t, one.rss_bytes) for one in rank.processes if one.rss_bytes is not None]
-    )
+    readings = [(one.t, one.allocated_bytes) for one in rank.allocator] if rank.on_cuda else rank.held_bytes
     readings = [one for one in readings if one[0] >= readings[0][0] + _WARM_UP_S]
     stretches = min(_STRETCHES, len(readings) // 3)
     if stretches < _FEWEST:
@@ -132,10 +128,11 @@ def _hours_left(seen: Seen, growth: _Growth) -> float | None:
     return left / growth.rate.low / 3600
 
 
-def _reads_files(rank: RankSeen) -> float:
-    """bytes/s that the process reads from storage, mean."""
-    known = [one.read_bytes_per_s for one in rank.processes if one.read_bytes_per_s is not None]
-    return sum(known) / len(known) if known and not rank.on_cuda else 0.0
+def _mapped_files(rank: RankSeen) -> float:
+    """bytes/s by which they may grow where they are not told apart: what the process reads from storage, mean."""
+    if rank.on_cuda or any(one.private_bytes is not None for one in rank.processes):
+        return 0.0
+    return mean_of_known(one.read_bytes_per_s for one in rank.processes) or 0.0
 
 
 def _span(hours: float) -> str:

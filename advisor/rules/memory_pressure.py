@@ -5,7 +5,8 @@ Defining inequality: on the CPU: resident memory of the ranks / the limit (cgrou
 of the device >= 0.90 (info), >= 0.97 (warn), or the allocator had to free its cache and try again.
 
 ## What it does
-Holds what the processes occupy against what they may. Files that the kernel keeps in memory do not count.
+Holds what the processes occupy against what they may. Files that the kernel keeps in memory, mapped or not, do not
+count.
 
 ## Why it matters
 At the limit the kernel kills the process, or reclaims memory at every allocation; on a GPU an allocation fails, or the
@@ -13,7 +14,8 @@ cache is freed each time, which stops the device.
 
 ## When it is wrong
 A well filled GPU is what people aim at: that alone is info. Pages that ranks and workers share are counted in each of
-them; so workers count only when the kernel says that memory stalls.
+them: so ranks count as all that is in use on the machine at most, and workers only when the kernel says that memory
+stalls.
 
 ## Source
 gpuprof 0.7.1: 90 %, high 97 %; fournex 0.3.1 and torch-tb-profiler 0.4.3: 90 %. torch.cuda.memory_stats()
@@ -27,6 +29,7 @@ from typing import Literal
 from torchtop.advisor import gpus, place
 from torchtop.advisor.footprint import footprint
 from torchtop.advisor.judgement import Abstain, Judgement, number, severity
+from torchtop.advisor.statistics import mean_of_known
 from torchtop.seen import DeviceSeen, RankSeen, Seen
 from torchtop.snapshot import Evidence, Finding
 
@@ -118,9 +121,8 @@ def _finding(
 
 
 def _workers_bytes(seen: Seen) -> int:
-    return sum(rows[-1].rss_bytes or 0 for rank in seen.ranks for rows in rank.workers.values())
+    return sum(rows[-1].held_bytes or 0 for rank in seen.ranks for rows in rank.workers.values())
 
 
 def _stalls(seen: Seen) -> float | None:
-    known = [one.memory_pressure for one in seen.host if one.memory_pressure is not None]
-    return sum(known) / len(known) if known else None
+    return mean_of_known(one.memory_pressure for one in seen.host)

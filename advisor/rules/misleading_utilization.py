@@ -22,10 +22,9 @@ not yet seen live.
 
 from __future__ import annotations
 
-from torchtop.advisor.gpus import of_rank, sure
+from torchtop.advisor.gpus import of_limit, of_rank, sure
 from torchtop.advisor.judgement import Abstain, Judgement, measured
 from torchtop.advisor.statistics import Interval
-from torchtop.record import GpuSample
 from torchtop.seen import Seen
 from torchtop.snapshot import Finding
 
@@ -47,7 +46,7 @@ def check(seen: Seen) -> Judgement:
         return gpus
     gpu = gpus[0]
     util = gpu.mean("util", lambda one: one.util)
-    power = gpu.mean("power_w", _of_limit)
+    power = gpu.mean("power_w", of_limit)
     if isinstance(util, Abstain):
         return util
     if isinstance(power, Abstain):
@@ -74,7 +73,3 @@ def check(seen: Seen) -> Judgement:
         where=gpu.where,
         remedies=REMEDIES,
     )
-
-
-def _of_limit(one: GpuSample) -> float | None:
-    return one.power_w / one.power_limit_w if one.power_w is not None and one.power_limit_w else None

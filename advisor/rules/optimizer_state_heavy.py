@@ -21,6 +21,7 @@ TraceML 0.5.0 (80 % of memory warns), gpuprof 0.7.1 (90 % of a GPU). For the sha
 
 from __future__ import annotations
 
+from torchtop.advisor import place
 from torchtop.advisor.footprint import footprint, of_memory
 from torchtop.advisor.judgement import Abstain, Judgement, number
 from torchtop.seen import Seen
@@ -59,6 +60,6 @@ def check(seen: Seen) -> Judgement:
         share=part,
         evidence=tuple(evidence),
         summary=f"the state of {kinds} takes {part:.0%} of the memory in use{used.in_words}",
-        where={"rank": slow.rank, "pid": slow.pid, "optimizer": kinds},
+        where=place.of(slow) | {"optimizer": kinds},
         remedies=REMEDIES if (seen.world_size or 1) > 1 else REMEDIES[:1],
     )

@@ -24,6 +24,7 @@ No tool ships a threshold. Half of the channels taken out left 0.253 of the para
 
 from __future__ import annotations
 
+from torchtop.advisor import place
 from torchtop.advisor.judgement import Abstain, Judgement, number
 from torchtop.advisor.near_zero import read_layers, spare_s, why_not_read
 from torchtop.seen import Seen
@@ -71,6 +72,6 @@ def check(seen: Seen) -> Judgement:
             f"{share:.0%} of all output channels are next to zero, in {len(thin)} of {layers.total} layers most "
             "of them: a much narrower model would compute the same"
         ),
-        where={"rank": slow.rank, "pid": slow.pid, "model": ", ".join(slow.facts.roots) or None},
+        where=place.of(slow) | {"model": ", ".join(slow.facts.roots) or None},
         remedies=REMEDIES,
     )

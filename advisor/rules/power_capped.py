@@ -2,12 +2,13 @@
 
 Defining inequality: share of busy readings with the power cap as the reason >= 0.50, by the low end of its interval,
 and the SM clock <= 0.85 of its maximum, with power >= 0.90 of the limit: info; with a limit <= 0.80 of what the card is
-sold with, or with power <= 0.80 of the limit (which then is not what caps it), or with a power brake from outside in >=
-0.10 of the readings: warn.
+sold with, or with power <= 0.80 of the limit times the share of capped readings (which then is not what caps it), or
+with a power brake from outside in >= 0.10 of the readings: warn.
 
 ## What it does
 Reads the driver's reasons, power, limit and clock in readings with utilization >= 0.5. A card at its own limit under
-full load is as it should be: it is only noted, with how far the clock is down.
+full load is as it should be: it is only noted, with how far the clock is down. Power is a mean over a second, the
+reason is of a moment: a card that is at its limit for half of the time draws at least half of it.
 
 ## Why it matters
 A limit that somebody lowered costs clock. A power brake is the supply or the rack that orders the card to slow down,
@@ -28,7 +29,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from torchtop.advisor.gpus import Gpu, of_job, sure
+from torchtop.advisor.gpus import Gpu, clock, of_job, of_limit, sure
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number
 from torchtop.advisor.statistics import Interval
 from torchtop.record import GpuSample
@@ -42,7 +43,7 @@ MIN_STEPS = 3  # enough to know that steps go on: the means are those of the rea
 CAPPED = 0.50  # share of busy readings that are capped
 BRAKED = 0.10  # share of busy readings with a power brake: never a normal state
 AT_LIMIT = 0.90  # of the limit (nvsonar)
-BELOW_LIMIT = 0.80  # of the limit: a cap that acts there is not the limit's, but the board's or the supply's
+BELOW_LIMIT = 0.80  # of the limit while capped: what caps there is not the limit, but the board or the supply
 CLOCK = 0.85  # of the highest clock (gpuprof: 15 % down)
 LOWERED = 0.80  # of the limit that the card is sold with
 # W of the board as NVIDIA's datasheets have it, by the name that NVML gives.
@@ -85,19 +86,19 @@ def _judge(seen: Seen, gpu: Gpu) -> Finding | Abstain | None:
         return None
     capped = gpu.mean("throttle_reasons", _is("sw-power-cap"), busy=True)
     braked = gpu.mean("throttle_reasons", _is("hw-power-brake"), busy=True)
-    power = gpu.mean("power_w", _of_limit, busy=True)
-    clock = gpu.mean("sm_clock_mhz", _clock, busy=True)
-    for one in (capped, braked, power, clock):
+    power = gpu.mean("power_w", of_limit, busy=True)
+    reached = gpu.mean("sm_clock_mhz", clock, busy=True)
+    for one in (capped, braked, power, reached):
         if isinstance(one, Abstain):
             return one
     assert isinstance(capped, Interval) and isinstance(braked, Interval)
-    assert isinstance(power, Interval) and isinstance(clock, Interval)
-    if clock.high > CLOCK:
+    assert isinstance(power, Interval) and isinstance(reached, Interval)
+    if reached.high > CLOCK:
         return None
     because, is_fault = _why(gpu, capped, braked, power)
     if because is None:
         return None
-    lost, step_s = 1.0 - clock.mean, seen.step_s
+    lost, step_s = 1.0 - reached.mean, seen.step_s
     return Finding(
         code=CODE,
         severity="warn" if is_fault else "info",
@@ -108,10 +109,10 @@ def _judge(seen: Seen, gpu: Gpu) -> Finding | Abstain | None:
             measured("clock held down by the power cap", capped, "of busy readings", gpu.span_s),
             measured("clock held down by a power brake", braked, "of busy readings", gpu.span_s),
             measured("power", power, "of the limit", gpu.span_s),
-            measured("SM clock", clock, "of its maximum", gpu.span_s),
+            measured("SM clock", reached, "of its maximum", gpu.span_s),
             *_limits(gpu),
         ),
-        summary=f"{gpu.label} runs at {clock.mean:.0%} of its highest clock: {because}",
+        summary=f"{gpu.label} runs at {reached.mean:.0%} of its highest clock: {because}",
         where=gpu.where,
         remedies=REMEDIES,
     )
@@ -124,7 +125,7 @@ def _why(gpu: Gpu, capped: Interval, braked: Interval, power: Interval) -> tuple
     if capped.low < CAPPED:
         return None, False
     limit_w, sold_with_w = gpu.latest.power_limit_w, _sold_with(gpu)
-    if power.high <= BELOW_LIMIT:
+    if power.high <= BELOW_LIMIT * capped.low:
         return f"power is capped at {power.mean:.0%} of the limit, which the limit itself does not explain", True
     if power.low < AT_LIMIT:
         return None, False
@@ -146,11 +147,3 @@ def _sold_with(gpu: Gpu) -> float | None:
 
 def _is(reason: str) -> Callable[[GpuSample], float | None]:
     return lambda one: None if one.throttle_reasons is None else float(reason in one.throttle_reasons)
-
-
-def _of_limit(one: GpuSample) -> float | None:
-    return one.power_w / one.power_limit_w if one.power_w is not None and one.power_limit_w else None
-
-
-def _clock(one: GpuSample) -> float | None:
-    return one.sm_clock_mhz / one.sm_clock_max_mhz if one.sm_clock_mhz is not None and one.sm_clock_max_mhz else None

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torchtop.advisor import place
 from torchtop.advisor.judgement import Abstain, Judgement, number
 from torchtop.advisor.near_zero import Read, read_layers, spare_s, why_not_read
 from torchtop.seen import RankSeen, Seen
@@ -41,7 +42,6 @@ MIN_STEPS = 0  # weights are judged, no times
 CHANNELS = 0.10  # share of a layer's channels: fewer save less time than a step varies by
 ELEMENTS = 0.50  # share of a layer's elements: a Gaussian has 0.8 % near zero, a trained layer a few percent
 MODEL = 0.05  # share of all layers' elements: below it nothing changes for the job as a whole
-_NAMED = 8  # layers in `where`
 
 
 def check(seen: Seen) -> Judgement:
@@ -66,13 +66,7 @@ def check(seen: Seen) -> Judgement:
         share=min(gone / layers.elements, 1.0),
         evidence=_evidence(slow, worst, thin, gone / layers.elements),
         summary=_summary(worst),
-        where={
-            "rank": slow.rank,
-            "pid": slow.pid,
-            "layer": worst[0].row.module,
-            "layers": [layer.row.module for layer in worst[:_NAMED]],
-            "layers_left_out": max(len(worst) - _NAMED, 0),
-        },
+        where=place.of(slow) | place.of_layers([layer.row.module for layer in worst]),
         remedies=tuple(name for name, fits in zip(REMEDIES, (thin, sparse), strict=True) if fits),
     )
 

@@ -27,8 +27,9 @@ from __future__ import annotations
 
 import math
 
+from torchtop.advisor import place
 from torchtop.advisor.judgement import Judgement, number
-from torchtop.seen import RankSeen, Seen
+from torchtop.seen import Seen
 from torchtop.snapshot import Finding, Layer
 
 CODE = "quantizable-inference"
@@ -43,7 +44,6 @@ LINEAR_RATIO, CONVOLUTION_RATIO = 0.64, 0.21  # of the time that int8 took, the 
 _LINEAR = frozenset(("Linear", "NonDynamicallyQuantizableLinear"))
 _CONVOLUTION = frozenset(("Conv1d", "Conv2d", "Conv3d"))
 _FUSED = "TransformerEncoderLayer"
-_NAMED = 8  # layers in `where`
 
 
 def check(seen: Seen) -> Judgement:
@@ -77,15 +77,9 @@ def check(seen: Seen) -> Judgement:
             f"{min(share, 1.0):.0%} of the step is float32 {kinds} large enough for int8 to help, and the job does not "
             f"train; {layers[0].name or layers[0].type} takes the most"
         ),
-        where=_where(slow, layers),
+        where=place.of(slow) | place.of_layers([layer.name for layer in layers]),
         remedies=REMEDIES,
     )
-
-
-def _where(slow: RankSeen, layers: list[Layer]) -> dict[str, object]:
-    names = [layer.name for layer in layers]
-    where: dict[str, object] = {"rank": slow.rank, "pid": slow.pid, "layer": names[0], "layers": names[:_NAMED]}
-    return where | {"layers_left_out": max(len(names) - _NAMED, 0)}
 
 
 def _is_large_linear(layer: Layer) -> bool:

@@ -1,10 +1,10 @@
 """rank-memory-imbalance: one rank needs far more memory than the others.
 
 Defining inequality: (most - least) / most of the ranks' memory >= 0.20 and >= 256 MiB (info); with the worst at >= 0.30
-of the limit warn, >= 0.30 and >= 0.50 critical.
+of the limit (of its own GPU, or by all ranks of the machine's memory) warn, >= 0.30 and >= 0.50 critical.
 
 ## What it does
-Compares resident memory (CPU) or the allocated peak (CUDA) of the ranks of this machine.
+Compares resident memory without mapped files (CPU) or the allocated peak (CUDA) of the ranks of this machine.
 
 ## Why it matters
 The fullest rank decides how large a batch or model fits; the others leave memory unused.
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from torchtop.advisor import gpus, place
 from torchtop.advisor.judgement import Abstain, Judgement, number
 from torchtop.seen import RankSeen, Seen
 from torchtop.snapshot import Finding
@@ -47,13 +48,13 @@ def check(seen: Seen) -> Judgement:
     spread = (most - least) / most
     if spread < SPREAD or most - least < LEAST_BYTES:
         return None
+    fullest = seen.ranks[used.index(most)]
     # Ranks on a CPU share the memory, each GPU has its own.
-    limit = _device_bytes(seen) if seen.on_gpu else seen.memory_limit_bytes
+    limit = _device_bytes(seen, fullest) if seen.on_gpu else seen.memory_limit_bytes
     pressure = (most if seen.on_gpu else sum(known)) / limit if limit else None
     level: Literal["info", "warn", "critical"] = "info"
     if pressure is not None and pressure >= PRESSURE:
         level = "critical" if spread >= SPREAD_CRITICAL and pressure >= PRESSURE_CRITICAL else "warn"
-    fullest = seen.ranks[used.index(most)]
     return Finding(
         code=CODE,
         severity=level,
@@ -67,7 +68,7 @@ def check(seen: Seen) -> Judgement:
             *([number("used of the limit", pressure, "of the limit", seen.window_s)] if pressure is not None else ()),
         ),
         summary=f"rank {fullest.rank} holds {most / 2**30:.2g} GiB, another one {least / 2**30:.2g} GiB",
-        where={"rank": fullest.rank, "pid": fullest.pid},
+        where=place.of(fullest),
         remedies=REMEDIES,
     )
 
@@ -75,8 +76,9 @@ def check(seen: Seen) -> Judgement:
 def _used(rank: RankSeen, on_gpu: bool) -> int | None:
     if on_gpu:
         return rank.allocator[-1].peak_bytes if rank.allocator else None
-    return rank.processes[-1].rss_bytes if rank.processes else None
+    return rank.processes[-1].held_bytes if rank.processes else None
 
 
-def _device_bytes(seen: Seen) -> int | None:
-    return min((one.readings[-1].memory_total_bytes or 0 for one in seen.devices), default=0) or None
+def _device_bytes(seen: Seen, rank: RankSeen) -> int | None:
+    held = gpus.of_rank(seen, rank)
+    return None if isinstance(held, Abstain) else held[0].latest.memory_total_bytes

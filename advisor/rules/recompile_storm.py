@@ -23,6 +23,7 @@ any more; a dimension is taken for dynamic at its second size. 10 % and 40 % as 
 
 from __future__ import annotations
 
+from torchtop.advisor import place
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number, severity
 from torchtop.advisor.statistics import median, share
 from torchtop.probe import wire
@@ -75,7 +76,7 @@ def check(seen: Seen) -> Judgement:
         evidence=tuple(evidence),
         summary=f"{len(again)} of {len(rows)} steps compiled the model again, {each_s:.2g} s each: "
         f"{lost.mean:.0%} of the time",
-        where={"rank": slow.rank, "pid": slow.pid, "model": ", ".join(slow.facts.roots) or None, **_function(slow)},
+        where=place.of(slow) | {"model": ", ".join(slow.facts.roots) or None, **_function(slow)},
         remedies=REMEDIES,
     )
 

@@ -22,6 +22,7 @@ share no tool ships a threshold. In place with 2 ranks: 740,920 of 1,481,384 byt
 
 from __future__ import annotations
 
+from torchtop.advisor import place
 from torchtop.advisor.exchange import in_ddp
 from torchtop.advisor.footprint import footprint, of_memory
 from torchtop.advisor.judgement import Abstain, Judgement, number
@@ -68,6 +69,6 @@ def check(seen: Seen) -> Judgement:
             *of_memory(used, slow.window_s),
         ),
         summary=f"each of {world} ranks keeps all optimizer state: {part:.0%} of its memory could go{used.in_words}",
-        where={"rank": slow.rank, "pid": slow.pid},
+        where=place.of(slow),
         remedies=REMEDIES,
     )

@@ -28,7 +28,7 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
-from torchtop.advisor import gpus, least_time
+from torchtop.advisor import gpus, least_time, place
 from torchtop.advisor.footprint import Footprint, footprint
 from torchtop.advisor.fused import leaves
 from torchtop.advisor.judgement import Abstain, Judgement, confidence, measured, number, severity
@@ -55,6 +55,7 @@ _MOVES = {True: 5, False: 2}  # times the output that an element-wise layer move
 _PASSES = {True: 3, False: 1}  # times the FLOPs of forward, with backward and without
 _BACKWARD = 3.5  # times its forward that a layer's backward takes at most; 1.5 to 4 was measured
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})  # which use their weights again for each place in the sequence
+_OF_SEQUENCES = ("LSTM", "GRU", "RNN", "Transformer", "MultiheadAttention")
 _SIZES_DIFFER = 0.75  # a batch at most this part of the usual one tells something of what a step costs without it
 _OF_A_SIZE = 5  # steps of one batch size: fewer do not make a median
 
@@ -78,8 +79,10 @@ def check(seen: Seen) -> Judgement:
     batch = slow.micro_batch_size
     if batch is None:
         return Abstain("how many samples one forward takes was not seen")
-    if batch > SMALLISH or (seen.mode == "inference" and slow.facts.loader is None):
+    if max(batch, _handed_out(slow)) > SMALLISH or (seen.mode == "inference" and slow.facts.loader is None):
         return None
+    if _may_be_places(slow):
+        return Abstain("whether samples or the places of a sequence come first in its inputs is not known")
     found = _on_gpu(seen, slow) if slow.on_cuda else _on_cpu(seen, slow)
     if found is None or isinstance(found, Abstain):
         return found
@@ -101,9 +104,29 @@ def check(seen: Seen) -> Judgement:
         share=min(found.part.mean, 1.0),
         evidence=(number("samples in a forward", batch, "samples", slow.window_s), *found.evidence),
         summary=f"with {batch} sample{'s' if batch > 1 else ''} in a forward, {_in_words(slow, found.part.mean)}",
-        where={"rank": slow.rank, "pid": slow.pid},
+        where=place.of(slow),
         remedies=REMEDIES,
     )
+
+
+def _handed_out(slow: RankSeen) -> float:
+    """Samples that the loader gives for one forward with its backward; 0.0 where nothing was told of it.
+
+    An agent acts on one row and learns from 64, and a sequence may come with its places first: then the inputs of the
+    first forward are not what a step is made of.
+    """
+    loader = slow.facts.loader
+    told = loader.batch_size or 0 if loader is not None else 0
+    return max(slow.batch_size or 0.0, told) / max(slow.micro_steps or 1.0, 1.0)
+
+
+def _may_be_places(slow: RankSeen) -> bool:
+    """Whether what was taken for samples may be the places of a sequence: torch's recurrent layers and transformers take
+    them first unless they are told not to, and no loader says how many samples there are."""
+    if any(row.samples is not None for row in slow.plain):
+        return False
+    outputs = (layer.output_shape for layer in slow.layers if layer.type.startswith(_OF_SEQUENCES))
+    return any(shape is not None and len(shape) == 3 and shape[1] > SMALLISH for shape in outputs)
 
 
 def _in_words(slow: RankSeen, part: float) -> str:

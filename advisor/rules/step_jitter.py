@@ -1,11 +1,12 @@
 """step-jitter: some steps take far longer than the others.
 
-Defining inequality: of plain steps of one batch size, without their waiting for data, collector and checkpoints:
-p95 / p50 >= 1.5 or p99 / p50 >= 2, p95 and p99 by the low end of their 95 % order-statistic interval.
+Defining inequality: of plain steps of one batch size, without their waiting for data, collector and checkpoints, each
+by the median of the 40 or more around it: p95 >= 1.5 or p99 >= 2, by the low end of their 95 % order-statistic
+interval.
 
 ## What it does
-Compares slow steps with the median one and tells which phase is longer in them. Steps whose backward pass and rest grow
-together have inputs of different size.
+Compares slow steps with those around them and tells which phase is longer in them. Steps whose backward pass and rest
+grow together have inputs of different size.
 
 ## Why it matters
 Time above the median is lost: in a job of several ranks every rank waits for the slowest step.
@@ -13,7 +14,9 @@ Time above the median is lost: in a job of several ranks every rank waits for th
 ## When it is wrong
 Inputs that differ in size, and steps that do more every so often, are work and not loss: that is told as info. A
 machine shared with others makes slow steps, too: see host-contended; with its thread waiting for cores the rule
-abstains.
+abstains. A job that slows down and stays slow does not jitter. Jobs that do not train are not judged: between two
+answers a server waits for the next request. While a GPU is busy for 80 % of the time or more, the host's steps are not
+the device's.
 
 ## Source
 gpuprof 0.7.1: p99 / p50 >= 2; pytscope 0.2.1: p95 / p50 >= 1.5. Warn only where the time above the median is >= 10 % of
@@ -32,13 +35,14 @@ from torchtop.advisor import place
 from torchtop.advisor.cores import run_delay
 from torchtop.advisor.interruptions import interrupted_s
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number
-from torchtop.advisor.statistics import median, share
+from torchtop.advisor.statistics import median, percentile, share
+from torchtop.advisor.waiting import hidden
 from torchtop.record import StepRow
 from torchtop.seen import RankSeen, Seen
 from torchtop.snapshot import Finding
 
 CODE = "step-jitter"
-NEEDS = ("steps",)
+NEEDS = ("steps", "training")
 REMEDIES: tuple[str, ...] = ()
 MIN_STEPS = 40  # with fewer the interval of the 95th percentile has no low end
 P95 = 1.5  # times the median
@@ -71,22 +75,30 @@ def check(seen: Seen) -> Judgement:
         return Abstain(f"batches differ in size: {len(rows)} of {MIN_STEPS} steps are comparable")
     lost_s = interrupted_s(slow, rows)
     work = [max(row.step_s - (row.data_s or 0.0) - lost, 0.0) for row, lost in zip(rows, lost_s, strict=True)]
-    ordered = sorted(work)
-    usual, p95, p99 = ordered[len(work) // 2], _low(ordered, 0.95), _low(ordered, 0.99)
-    long = p95 >= P95 * usual or (len(work) >= MIN_P99_STEPS and p99 >= P99 * usual)
-    if not long or usual <= 0 or p99 - usual < _LEAST_S:
+    around = _around(work)
+    times = [one / usual if usual > 0 else 1.0 for one, usual in zip(work, around, strict=True)]
+    ordered = sorted(times)
+    usual, p95, p99 = median(work), _low(ordered, 0.95), _low(ordered, 0.99)
+    of_twenty = p95 >= P95
+    rarely = len(work) >= MIN_P99_STEPS and p99 >= P99
+    if not (of_twenty or rarely) or (p99 - 1) * usual < _LEAST_S:
         return None
-    lost = share([one - usual if one >= P95 * usual else 0.0 for one in work], [row.step_s for row in rows])
+    long = [one >= P95 for one in times]
+    above = [one - usual if slow else 0.0 for one, usual, slow in zip(work, around, long, strict=True)]
+    lost = share(above, [row.step_s for row in rows])
     if lost is None:
         return None
+    if (unexposed := hidden(seen, slow)) is not False:
+        return unexposed if isinstance(unexposed, Abstain) else None
     steps = [_step(row, one) for row, one in zip(rows, work, strict=True)]
     delay = run_delay(slow)
     if delay is not None and delay.mean >= CONTENDED:
         return Abstain(f"steps vary, while the training thread had no core for {delay.mean:.0%} of the time")
     sizes = _sizes_differ(steps)
-    every = _in_turns(work, P95 * usual)
-    phase = _longer(steps, usual)
+    every = _in_turns(long)
+    phase = _longer(steps, long)
     mean_s = sum(row.step_s for row in rows) / len(rows)
+    often, part = ("twenty", 0.95) if of_twenty else ("a hundred", 0.99)
     return Finding(
         code=CODE,
         severity="warn" if lost.low >= WARN and not sizes and every is None else "info",
@@ -95,11 +107,11 @@ def check(seen: Seen) -> Judgement:
         share=min(lost.mean, 1.0),
         evidence=(
             number("median of the work", usual, "s", slow.window_s),
-            number("95th percentile, low end", p95, "s", slow.window_s),
-            number("99th percentile, low end", p99, "s", slow.window_s),
+            number("95th percentile, low end", p95, "times the median around", slow.window_s),
+            number("99th percentile, low end", p99, "times the median around", slow.window_s),
             measured("above the median in slow steps", lost, "of the time", slow.window_s),
         ),
-        summary=f"one step in twenty takes {ordered[int(0.95 * len(work))] / usual:.1f} times the median or more"
+        summary=f"one step in {often} takes {percentile(ordered, part):.1f} times the median or more"
         + (": inputs differ in size" if sizes else f": {phase} is longer then")
         + (f", every {every} steps" if every is not None else ""),
         where=place.of(slow) | {"phase": None if sizes else phase},
@@ -117,6 +129,14 @@ def _comparable(slow: RankSeen) -> list[StepRow]:
 def _step(row: StepRow, work: float) -> _Step:
     backward, optimizer = row.backward_s or 0.0, row.optimizer_s or 0.0
     return _Step(work, backward, optimizer, max(work - backward - optimizer, 0.0))
+
+
+def _around(work: Sequence[float]) -> list[float]:
+    """Of each step the median of the `MIN_STEPS` or more in a row that it is one of: what changes once and stays is
+    another level, and no jitter."""
+    stretches = max(len(work) // MIN_STEPS, 1)
+    cuts = [len(work) * at // stretches for at in range(stretches + 1)]
+    return [middle for a, b in pairwise(cuts) for middle in [median(work[a:b])] * (b - a)]
 
 
 def _low(ordered: Sequence[float], part: float) -> float:
@@ -139,9 +159,9 @@ def _sizes_differ(steps: Sequence[_Step]) -> bool:
     return both / math.sqrt(var_a * var_b) >= _ALIKE
 
 
-def _in_turns(work: Sequence[float], long: float) -> int | None:
+def _in_turns(long: Sequence[bool]) -> int | None:
     """Every how many steps a slow one comes, where that is regular: some steps are meant to do more."""
-    slow = [at for at, one in enumerate(work) if one >= long]
+    slow = [at for at, one in enumerate(long) if one]
     gaps = Counter(b - a for a, b in pairwise(slow))
     if not gaps:
         return None
@@ -149,18 +169,16 @@ def _in_turns(work: Sequence[float], long: float) -> int | None:
     return gap if gap > 1 and count >= _SAME * (len(slow) - 1) else None
 
 
-def _longer(steps: Sequence[_Step], usual: float) -> str:
+def _longer(steps: Sequence[_Step], long: Sequence[bool]) -> str:
     """The part of a step that slow ones have more of."""
-    slow = [step for step in steps if step.work >= P95 * usual]
     parts = {
         "the backward pass": [step.backward for step in steps],
         "the optimizer": [step.optimizer for step in steps],
         "the forward pass, or what lies between the phases,": [step.rest for step in steps],
     }
-    middles = {name: median(values) for name, values in parts.items()}
-    excess = {
-        "the backward pass": sum(step.backward for step in slow),
-        "the optimizer": sum(step.optimizer for step in slow),
-        "the forward pass, or what lies between the phases,": sum(step.rest for step in slow),
-    }
-    return max(parts, key=lambda name: excess[name] - middles[name] * len(slow))
+
+    def excess(name: str) -> float:
+        usual = median(parts[name])
+        return sum(one - usual for one, slow in zip(parts[name], long, strict=True) if slow)
+
+    return max(parts, key=excess)

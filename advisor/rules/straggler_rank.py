@@ -1,12 +1,13 @@
 """straggler-rank: the others wait for one rank.
 
 Defining inequality: seconds that the rank works in a step, less those of the median of the others, >= 0.10 of the
-step, by the low end of the interval, while the others wait in backward for half of that difference or more.
+step, by the low end of the interval, while the others wait in backward or forward for half of that difference or more.
 
 ## What it does
-Under DistributedDataParallel all steps take as long as the slowest, and the faster ranks wait in backward. Work is
-the step without that wait. The phase (data, forward, backward, optimizer, other) that makes up 80 % of the difference
-is named.
+Under DistributedDataParallel all steps take as long as the slowest, and the faster ranks wait in backward, or, where
+the model has buffers, in forward for those of the first rank: for as long as the process uses no CPU there. Work is the
+step without that wait. The phase (data, forward, backward, optimizer, other) that makes up 80 % of the difference is
+named, and the line for loading and for what is in no phase.
 
 ## Why it matters
 The step is as long as its slowest rank; all other ranks pay for it.
@@ -22,13 +23,16 @@ pytscope 0.2.1 asks for 3 standard errors; here the 95 % interval of the differe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import hypot
 from typing import NamedTuple
 
+from torchtop.advisor import place
 from torchtop.advisor.cores import run_delay
-from torchtop.advisor.exchange import Waits, in_ddp
+from torchtop.advisor.exchange import in_ddp, waits, waits_in_forward
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number, severity
-from torchtop.advisor.statistics import Interval, interval, median
+from torchtop.advisor.lines import Line, find_line
+from torchtop.advisor.statistics import Interval, interval, mean_of_known, median
 from torchtop.seen import RankSeen, Seen
 from torchtop.snapshot import Evidence, Finding
 
@@ -39,13 +43,14 @@ MIN_STEPS = 10  # fewer and one slow step decides
 WARN = 0.10  # share of the step; TraceML 0.5.0
 CRITICAL = 0.20  # share of the step; TraceML 0.5.0
 _CRITICAL_STEPS = 20  # fewer and it is not called critical; TraceML 0.5.0
+LINE = "data"  # what the line that a burst of stacks finds must be in
 _NAMED = 0.80  # of the difference that a phase makes up to be named; TraceML 0.5.0
 _WAITED = 0.5  # of the difference that the others are seen to wait: else nobody waits for it
 _READY = 0.05  # share of time ready without a CPU from which it is told
 
 
 class _Rank(NamedTuple):
-    """Means of one rank, in s per step. work: the step without its wait in backward."""
+    """Means of one rank, in s per step. work: the step without its wait in backward and forward."""
 
     seen: RankSeen
     work: Interval
@@ -60,7 +65,8 @@ def check(seen: Seen) -> Judgement:
         return None
     if not all(in_ddp(rank) for rank in seen.ranks):
         return Abstain("the ranks are not coupled by DistributedDataParallel: who waits for whom cannot be seen")
-    known = [found for found in map(_of, seen.ranks) if found is not None]
+    in_forward = waits_in_forward(seen)
+    known = [found for rank in seen.ranks if (found := _of(rank, in_forward.get(rank.pid, 0.0))) is not None]
     if len(known) < 2:
         return Abstain("the wait in backward was not measured on two ranks")
     step_s = seen.step_s
@@ -76,7 +82,8 @@ def check(seen: Seen) -> Judgement:
         level = "warn"
     phase = _phase(late, usual, more.mean)
     name = f"rank {late.seen.rank}" if late.seen.rank is not None else f"process {late.seen.pid}"
-    in_phase = f", in {phase}" if phase is not None else ""
+    line = _line(late.seen, phase)
+    in_phase = (f", in {phase}" if phase is not None else "") + (place.in_words(line) if line is not None else "")
     return Finding(
         code=CODE,
         severity=level,
@@ -86,40 +93,50 @@ def check(seen: Seen) -> Judgement:
         evidence=(
             measured(f"more work of {name} than of the median", more, "s/step", seen.window_s),
             measured("that is", more.times(1 / step_s), "of the step", seen.window_s),
-            number(f"wait in backward of {name}", late.wait_s, "s/step", seen.window_s),
-            number("wait in backward of the median", usual.wait_s, "s/step", seen.window_s),
+            number(f"wait of {name}", late.wait_s, "s/step", seen.window_s),
+            number("wait of the median", usual.wait_s, "s/step", seen.window_s),
             *_reasons(late, usual, phase, seen.window_s),
         ),
         summary=f"the others wait {more.mean / step_s:.0%} of the step for {name}{in_phase}",
-        where={"rank": late.seen.rank, "pid": late.seen.pid, "phase": phase},
+        where=place.of(late.seen, line) | {"phase": phase},
         remedies=REMEDIES,
     )
 
 
-def _of(rank: RankSeen) -> _Rank | None:
-    waits = Waits(rank)
-    rows = waits.rows
-    if len(rows) < MIN_STEPS or not waits.known:
+def _line(rank: RankSeen, phase: str | None) -> Line | str | None:
+    """The line where the rank spends what the others do not; None for phases in which there is no line to name."""
+    if phase not in ("data", "other"):
         return None
-    idle = [waits.wait_s(row) for row in rows]
-    work = interval([row.step_s - wait_s for row, wait_s in zip(rows, idle, strict=True)])
+    return find_line(rank, "data" if phase == "data" else "other")
+
+
+def _of(rank: RankSeen, in_forward_s: float) -> _Rank | None:
+    rows, waited = waits(rank)
+    if len(rows) < MIN_STEPS:
+        return None
+    work = interval([row.step_s - wait_s - in_forward_s for row, wait_s in zip(rows, waited, strict=True)])
     if work is None:
         return None
-    count, wait_s = len(rows), sum(idle) / len(idle)
+    _, _, _, _, samples, data_s, backward_s, optimizer_s, _ = zip(*rows, strict=True)
+    wait_s = waits(rank).mean_s
     parts = {
-        "data": sum(row.data_s or 0.0 for row in rows) / count,
-        "backward": sum(row.backward_s or 0.0 for row in rows) / count - wait_s,
-        "optimizer": sum(row.optimizer_s or 0.0 for row in rows) / count,
+        "data": _mean(data_s),
+        "backward": _mean(backward_s) - wait_s,
+        "optimizer": _mean(optimizer_s),
     }
     rest = work.mean - sum(parts.values())
     forward = [phase.forward for phase in rank.phases if phase.forward is not None]
     if forward:
-        parts["forward"] = median(forward)
+        parts["forward"] = median(forward) - in_forward_s
         parts["other"] = rest - parts["forward"]
     else:
         parts["forward or other"] = rest
-    samples = [row.samples for row in rows if row.samples is not None]
-    return _Rank(rank, work, wait_s, parts, sum(samples) / len(samples) if samples else None)
+    return _Rank(rank, work, wait_s + in_forward_s, parts, mean_of_known(samples))
+
+
+def _mean(seconds: Sequence[float | None]) -> float:
+    """Per step; where a phase was not seen it took no time."""
+    return sum(filter(None, seconds)) / len(seconds)
 
 
 def _difference(a: Interval, b: Interval) -> Interval:

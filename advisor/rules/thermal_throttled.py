@@ -23,9 +23,9 @@ NVML API reference, nvmlClocksEventReasons; gpuprof 0.7.1 (SM clock 15 % down), 
 
 from __future__ import annotations
 
-from torchtop.advisor.gpus import Gpu, of_job, sure
+from torchtop.advisor.gpus import Gpu, clock, of_job, sure
 from torchtop.advisor.judgement import Abstain, Judgement, Severity, measured, number
-from torchtop.advisor.statistics import Interval
+from torchtop.advisor.statistics import Interval, mean_of_known
 from torchtop.record import GpuSample
 from torchtop.seen import Seen
 from torchtop.snapshot import Finding
@@ -69,33 +69,32 @@ def _judge(seen: Seen, gpu: Gpu) -> Finding | Abstain | None:
         held = gpu.mean("temperature_c", _is_hot_and_slow, busy=True)
         if isinstance(held, Abstain):
             return held
-    clocks = gpu.values(lambda one: _clock(one) if not told or _held(one) else None, busy=True)
-    clock = sum(clocks) / len(clocks) if clocks else None
-    if held.low < WARN or clock is None or clock > (LOWERED if told else DEEPLY):
+    reached = mean_of_known(gpu.values(lambda one: clock(one) if not told or _held(one) else None, busy=True))
+    if held.low < WARN or reached is None or reached > (LOWERED if told else DEEPLY):
         return None
     hottest = max(gpu.values(lambda one: one.temperature_c), default=None)
-    lost = held.mean * (1.0 - clock)
+    lost = held.mean * (1.0 - reached)
     step_s = seen.step_s
     return Finding(
         code=CODE,
-        severity=_severity(held, clock) if told else "warn",
+        severity=_severity(held, reached) if told else "warn",
         confidence=sure(len(gpu.readings)) if told else "low",
         recoverable_s=lost * step_s if step_s else None,
         share=lost,
         evidence=(
             measured("clock held down by heat", held, "of busy readings", gpu.span_s),
-            number("SM clock meanwhile", clock, "of its maximum", gpu.span_s),
+            number("SM clock meanwhile", reached, "of its maximum", gpu.span_s),
             *([number("hottest", hottest, "degrees C", gpu.span_s)] if hottest is not None else []),
         ),
         summary=f"{gpu.label} is too hot{f' ({hottest:.0f} C)' if hottest is not None else ''}: its clock is at "
-        f"{clock:.0%} of its maximum in {held.mean:.0%} of the readings",
+        f"{reached:.0%} of its maximum in {held.mean:.0%} of the readings",
         where=gpu.where,
         remedies=REMEDIES,
     )
 
 
-def _severity(held: Interval, clock: float) -> Severity:
-    return "critical" if held.low >= CRITICAL and clock <= DEEPLY else "warn"
+def _severity(held: Interval, reached: float) -> Severity:
+    return "critical" if held.low >= CRITICAL and reached <= DEEPLY else "warn"
 
 
 def _held(one: GpuSample) -> float | None:
@@ -108,9 +107,7 @@ def _held(one: GpuSample) -> float | None:
 
 
 def _is_hot_and_slow(one: GpuSample) -> float | None:
-    clock = _clock(one)
-    return None if one.temperature_c is None or clock is None else float(one.temperature_c >= HOT_C and clock <= DEEPLY)
-
-
-def _clock(one: GpuSample) -> float | None:
-    return one.sm_clock_mhz / one.sm_clock_max_mhz if one.sm_clock_mhz is not None and one.sm_clock_max_mhz else None
+    reached = clock(one)
+    if one.temperature_c is None or reached is None:
+        return None
+    return float(one.temperature_c >= HOT_C and reached <= DEEPLY)

@@ -21,6 +21,7 @@ for 15 % and 30 %, gpu-idle 0.1.0 for 10 %. Tested on windows by hand; not yet s
 
 from __future__ import annotations
 
+from torchtop.advisor import place
 from torchtop.advisor.judgement import Judgement, confidence, measured, severity
 from torchtop.advisor.statistics import share
 from torchtop.seen import Seen
@@ -58,6 +59,6 @@ def check(seen: Seen) -> Judgement:
         ),
         summary=f"the step waits {copied.mean:.0%} of its time for copies from host to device"
         + (", from memory that is not pinned" if pageable else ""),
-        where={"rank": slow.rank, "pid": slow.pid},
+        where=place.of(slow),
         remedies=REMEDIES if pageable else (),
     )

@@ -17,13 +17,14 @@ own is not judged. Gradient clipping and schedulers are not part of this time.
 
 ## Source
 pytscope 0.2.1 `OPTIMIZER_HEAVY`: 15 % of the step. Torch's default is not to fuse, and small models that are well have
-20 to 40 % of their step in it: so a warning is for a quarter of the step that is to be had. What a fused kernel leaves was measured on a CPU with torch 2.13: about 0.28 of Adam's and AdamW's step (0.19 to 0.35 by size),
-0.42 of Adagrad's, 0.60 of SGD's with momentum. On CUDA, where torch groups tensors by itself, 0.75 is a careful
-guess.
+20 to 40 % of their step in it: so a warning is for a quarter of the step that is to be had. What a fused kernel leaves
+was measured on a CPU with torch 2.13: about 0.28 of Adam's and AdamW's step (0.19 to 0.35 by size), 0.42 of Adagrad's,
+0.60 of SGD's with momentum. On CUDA, where torch groups tensors by itself, 0.75 is a careful guess.
 """
 
 from __future__ import annotations
 
+from torchtop.advisor import place
 from torchtop.advisor.fused import could_fuse, is_torchs, leaves
 from torchtop.advisor.judgement import Abstain, Judgement, confidence, measured, number, severity
 from torchtop.advisor.statistics import Interval, share
@@ -76,7 +77,7 @@ def _finding(slow: RankSeen, unfused: list[OptimizerFacts], taken: Interval) -> 
         share=min(taken.mean, 1.0),
         evidence=tuple(evidence),
         summary=f"{names} takes {taken.mean:.0%} of the step without its fused kernel",
-        where={"rank": slow.rank, "pid": slow.pid, "optimizer": names},
+        where=place.of(slow) | {"optimizer": names},
         remedies=REMEDIES,
     )
 

@@ -23,6 +23,7 @@ TraceML's for copies as such, as the cure is one argument. Tested on windows by 
 
 from __future__ import annotations
 
+from torchtop.advisor import place
 from torchtop.advisor.judgement import Judgement, confidence, measured, number
 from torchtop.advisor.statistics import share
 from torchtop.seen import Seen
@@ -60,6 +61,6 @@ def check(seen: Seen) -> Judgement:
             number("pin_memory", 0, "of the DataLoader", slow.window_s),
         ),
         summary=f"batches are copied from memory that is not pinned, which takes {copied.mean:.0%} of the step",
-        where={"rank": slow.rank, "pid": slow.pid, "dataset": loader.dataset},
+        where=place.of(slow) | {"dataset": loader.dataset},
         remedies=REMEDIES,
     )

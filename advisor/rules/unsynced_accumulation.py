@@ -21,6 +21,7 @@ PyTorch documentation of DistributedDataParallel, `no_sync`. pytscope 0.2.1 `EXP
 
 from __future__ import annotations
 
+from torchtop.advisor import place
 from torchtop.advisor.exchange import in_ddp, matched, why_not_known
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number, severity
 from torchtop.advisor.statistics import Interval, share
@@ -70,7 +71,7 @@ def check(seen: Seen) -> Judgement:
         share=min(lost.mean, 1.0) if lost is not None else None,
         evidence=tuple(evidence),
         summary=f"gradients are exchanged in {synced:.2g} of {passes:.2g} backward passes of a step; one would do",
-        where={"rank": slow.rank, "pid": slow.pid},
+        where=place.of(slow),
         remedies=REMEDIES,
     )
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from torchtop.advisor import place
 from torchtop.advisor.judgement import Abstain, Confidence, Judgement, Severity, number
 from torchtop.seen import Seen, WeightRow, Weights
 from torchtop.snapshot import Evidence, Finding
@@ -42,7 +43,6 @@ LOOKS_TO_WARN = 20  # optimizer steps: one that is dropped in four of five is mi
 LOOKS_OF_SIBLINGS = 100  # optimizer steps: a task that comes up in 3 % of them is missed in one of 20 jobs
 INFO = 0.01  # share of trained elements: below it is the pooler of a BERT
 WARN = 0.25  # share of trained elements: a head or an adapter has less, a backbone or half a model more
-_NAMED = 8  # modules in `where`
 
 
 def check(seen: Seen) -> Judgement:
@@ -75,13 +75,7 @@ def check(seen: Seen) -> Judgement:
         share=share,
         evidence=_evidence(weights, unused, total, slow.watched_s),
         summary=_summary(share, places, weights.boundaries, bool(by_turns)),
-        where={
-            "rank": slow.rank,
-            "pid": slow.pid,
-            "layer": places[0],
-            "layers": places[:_NAMED],
-            "layers_left_out": max(len(places) - _NAMED, 0),
-        },
+        where=place.of(slow) | place.of_layers(places),
         remedies=REMEDIES,
     )
 

@@ -73,9 +73,9 @@ def check(seen: Seen) -> Judgement:
         evidence.append(
             number(f"waiting that falls on every {_ordinal(workers)} batch", on_one, "share", slow.window_s)
         )
-    # With the work of one spread over all of them, each would be this busy, and the step would wait that much less.
+    # The slow one sets the pace: with its work spread over all of them, each round would be that much shorter.
     fair = (busy + (workers - 1) * others) / workers
-    back = waits.share.mean * (1 - fair / busy)
+    back = min(waits.share.mean, 1 - fair / busy)
     place = sorted(slow.workers).index(pid)
     return Finding(
         code=CODE,

@@ -11,6 +11,6 @@ from trainer import Trainer
 
 if __name__ == "__main__":
     job = Job("swapping", __file__)
-    model = mlp(256, 2048 if job.cured else 4096, 4, 10)  # planted
+    model = mlp(256, 2048 if job.cured else 4800, 4, 10)  # planted
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     Trainer(job, model, optimizer, nn.CrossEntropyLoss()).fit(batches(6400, 256, 64))

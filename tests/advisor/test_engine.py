@@ -101,6 +101,26 @@ def test_a_cause_explains_its_symptom_and_no_more() -> None:
     assert len(kept) == 2 and not suppressed
 
 
+@pytest.mark.parametrize(
+    ("cause", "symptom", "stands"),
+    [
+        (finding("swapping", "warn", None), finding("input-bound", "critical"), True),
+        (finding("swapping", "critical", None), finding("input-bound", "critical"), False),
+        (finding("unsynced-accumulation", "info", None), finding("comm-bound", "critical"), True),
+        (finding("swapping", "warn", None), finding("memory-pressure", "critical", None), False),
+        (finding("worker-imbalance", "warn", 0.01), finding("input-bound", "critical", 0.09), False),
+        (finding("host-contended", "warn", 0.03), finding("straggler-rank", "critical", 0.05), False),
+        (finding("host-contended", "warn", 0.01), finding("straggler-rank", "critical", 0.05), True),
+        (finding("straggler-rank", where={"pid": 7}), finding("input-bound", where={"pid": 7}), False),
+        (finding("straggler-rank", where={"pid": 7}), finding("input-bound", where={"pid": 8}), True),
+        (finding("straggler-rank", where={"pid": 7}), finding("input-bound", "critical", 0.09, where={"pid": 7}), True),
+    ],
+)
+def test_what_is_not_explained_stands(cause: Finding, symptom: Finding, stands: bool) -> None:
+    """Without seconds the cause has to be as severe; a straggler explains its own rank; one trouble has one name."""
+    assert (symptom in explained([symptom, cause])[0]) == stands
+
+
 def test_no_two_causes_explain_each_other() -> None:
     assert not [(a, b) for a, symptoms in EXPLAINS.items() for b in symptoms if a in EXPLAINS.get(b, ())]
 

@@ -159,6 +159,7 @@ def processes(draw: st.DrawFn, pid: int) -> tuple[Any, ...]:
         "state": draw(st.sampled_from("RSDTtZ")),
         "cpu_share": draw(st.none() | st.sampled_from((0.0, 0.4, 1.0, 64.0))),
         "rss_bytes": draw(BYTES),
+        "private_bytes": draw(BYTES),
         "threads": draw(st.none() | st.integers(0, 300)),
         "read_bytes_per_s": draw(RATE),
         "involuntary_switches_per_s": draw(RATE),

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from torchtop.advisor.statistics import interval, median, percentile, share, slope
+from torchtop.advisor.statistics import interval, mean_of_known, median, percentile, proportion, share
 
 
 def test_the_interval_holds_the_true_mean_about_as_often_as_it_says() -> None:
@@ -50,8 +50,15 @@ def test_the_middle_and_the_rest() -> None:
     assert percentile(range(100), 0.95) == 95
 
 
-def test_a_single_leap_is_no_growth() -> None:
-    times = list(range(20))
-    assert slope(times, [0.0] * 10 + [100.0] * 10) == pytest.approx(0.0, abs=6.0)
-    assert slope(times, [3.0 * t for t in times]) == 3.0
-    assert slope([1.0] * 5, [1.0] * 5) is None
+def test_what_was_not_measured_is_not_zero() -> None:
+    assert mean_of_known([1.0, None, 0.0]) == 0.5
+    assert mean_of_known([None]) is None
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "low", "high"), [(0, 10, 0.0, 0.278), (5, 10, 0.237, 0.763), (10, 10, 0.722, 1.0)]
+)
+def test_shares_of_few_are_uncertain(hits: int, count: int, low: float, high: float) -> None:
+    """Newcombe, Two-sided confidence intervals for the single proportion (1998), method 3."""
+    found = proportion(hits, count)
+    assert (found.mean, round(found.low, 3), round(found.high, 3)) == (hits / count, low, high)

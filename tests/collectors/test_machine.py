@@ -11,6 +11,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.conftest import Start
@@ -138,19 +139,31 @@ def test_where_it_is_kept(tmp_path: Path) -> None:
 async def test_without_a_file_only_the_cores_are_told_and_why(tmp_path: Path, proc: Path) -> None:
     collector = MachineCollector((PID,), tmp_path / "none.json", proc, tmp_path / "sys")
     await collector.open()
-    told = []
-    with pytest.raises(Unavailable, match="never measured") as reason:
-        async for sample in collector.samples():
-            told.append(sample)
-    assert machine_cache.COMMAND in str(reason.value)
-    assert [(sample.usable_cores, sample.core) for sample in told] == [(3.0, None)]
+    sample = await anext(collector.samples())
+    assert collector.meter.reason is not None
+    assert "never measured" in collector.meter.reason and machine_cache.COMMAND in collector.meter.reason
+    assert (sample.usable_cores, sample.core) == (3.0, None)
+
+
+async def test_it_reads_anew_for_other_ranks(tmp_path: Path, proc: Path) -> None:
+    collector = MachineCollector((PID,), tmp_path / "none.json", proc, tmp_path / "sys")
+    readings = collector.samples()
+    assert (await anext(readings)).usable_cores == 3.0
+    collector.follow((PID,))
+    collector.follow((PID + 1,))
+    with anyio.fail_after(10):
+        assert (await anext(readings)).usable_cores is None, "that process has ended"
+    collector.follow((PID + 1,))
+    with anyio.move_on_after(0) as waiting:
+        await anext(readings)
+    assert waiting.cancelled_caught and collector.meter.reads == 2
 
 
 async def test_one_reading(tmp_path: Path, proc: Path) -> None:
     machine_cache.write(tmp_path / "file.json", None, CORE)
     collector = MachineCollector((PID,), tmp_path / "file.json", proc, tmp_path / "sys")
     await collector.open()
-    (sample,) = [sample async for sample in collector.samples()]
+    sample = await anext(collector.samples())
     await collector.close()
     assert sample == MachineSample(
         t=sample.t, usable_cores=3.0, usable_cores_because=sample.usable_cores_because, core=CORE

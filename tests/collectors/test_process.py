@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from torchtop.collectors.process import (
     cgroup_memory,
     parse_cgroup,
     parse_io,
+    parse_private,
     parse_run_delay,
     parse_switches,
 )
@@ -74,7 +76,8 @@ class Machine:
         directory = self.proc / str(pid)
         (directory / "task" / str(pid)).mkdir(parents=True, exist_ok=True)
         (directory / "stat").write_text(stat_line(pid, parent, name, state, cpu_s, start, faults))
-        (directory / "status").write_text(f"Name:\t{name}\nnonvoluntary_ctxt_switches:\t{switches}\n")
+        memory = "RssAnon:\t     300 kB\nRssFile:\t    5000 kB\nRssShmem:\t      20 kB\n"
+        (directory / "status").write_text(f"Name:\t{name}\n{memory}nonvoluntary_ctxt_switches:\t{switches}\n")
         (directory / "cmdline").write_text(cmdline)
         (directory / "cgroup").write_text("0::/job\n")
         (directory / "io").unlink(missing_ok=True)
@@ -118,6 +121,26 @@ def test_stat_survives_any_name(name: str) -> None:
 def test_switches_are_the_involuntary_ones() -> None:
     assert parse_switches("voluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t31\n") == 31
     assert parse_switches("Name:\tkthreadd\n") is None
+
+
+def test_private_is_what_is_no_mapped_file() -> None:
+    told = "VmRSS:\t    1900 kB\nRssAnon:\t     700 kB\nRssFile:\t    1000 kB\nRssShmem:\t     200 kB\n"
+    assert parse_private(told) == 900 * 1024
+    assert parse_private("VmRSS:\t    1900 kB\n") is None
+
+
+async def test_pages_of_a_mapped_file_are_resident_and_not_private(tmp_path: Path) -> None:
+    collector = ProcessCollector((os.getpid(),))
+    file = tmp_path / "data"
+    file.write_bytes(bytes(64 << 20))
+    (before,) = (sample for sample in await collector.read() if sample.pid == os.getpid())
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert mapped.find(b"x") == -1
+        (after,) = (sample for sample in await collector.read() if sample.pid == os.getpid())
+    if before.held_bytes is None or after.held_bytes is None or after.private_bytes is None:
+        pytest.skip("this kernel does not tell files from the rest of resident memory")
+    assert (after.rss_bytes or 0) - (before.rss_bytes or 0) > 48 << 20
+    assert after.held_bytes - before.held_bytes < 16 << 20
 
 
 @pytest.mark.parametrize(
@@ -251,6 +274,7 @@ async def test_sample_and_rates(machine: Machine) -> None:
         involuntary_switches_per_s=None,
         cgroup_memory_limit_bytes=8000,
         cgroup_memory_bytes=5000,
+        private_bytes=320 * 1024,
     )
     machine.process(10, state="D", cpu_s=53, io=(5096, 512), switches=40, faults=8, schedstat="950 2000 9\n")
     (second,) = await collector.read()

@@ -127,3 +127,18 @@ def test_a_patch_that_the_program_wrapped_stays_passes_through_and_is_listed() -
         assert calls and file.getvalue()
     finally:
         torch.save = ours.__wrapped__  # type: ignore[attr-defined]
+
+
+def test_a_patch_that_cannot_be_put_in_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a torch that has no such class any more."""
+    monkeypatch.delattr(torch.utils.data.dataloader, "DataLoader")
+    watch = Watch(torch, Budget())
+    with pytest.raises(AttributeError):
+        watch.attach()
+    assert watch.attach()
+    step = training_step(nn.Linear(8, 1), torch.sum)
+    for _ in range(3):
+        step()
+    assert len(watch.take()[0]) == 2
+    assert watch.detach()
+    assert watch.left_behind == []

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import weakref
 from collections.abc import Callable, Iterator
@@ -20,8 +21,11 @@ from tests.conftest import Start
 from tests.wire_client import WireClient
 from torchtop.probe import wire
 from torchtop.probe.teller import Teller
+from torchtop.probe.watch import facts, passes
 from torchtop.probe.watch.budget import Budget
+from torchtop.probe.watch.gradients import Gradients
 from torchtop.probe.watch.watch import Watch
+from torchtop.probe.watch.weight_reading import Reading
 from torchtop.record import ProbeMessage
 from torchtop.seen import WeightRow, Weights
 from torchtop.window import RankWindow
@@ -228,6 +232,86 @@ def test_nothing_is_kept_alive(scanning: Scanning) -> None:
     del model
     gc.collect()
     assert gone() is None
+
+
+def test_in_inference_mode_and_out_of_it(scanning: Scanning) -> None:
+    model = nn.Sequential(nn.Linear(64, 4096), nn.Linear(4096, 64)).eval()
+    calls = itertools.count()
+
+    def steps() -> None:
+        for _ in range(20):
+            with torch.inference_mode(next(calls) % 2 == 0):
+                model(torch.randn(4, 64))
+
+    found = scanning.until(steps)
+    assert [row.channels for row in found.rows] == [4096, 64]
+
+
+class Widths(TorchDispatchMode):
+    """Notes the largest tensor that any operation is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not function.is_view and function is not torch.ops.aten.detach.default:
+            self.largest = max([self.largest, *(arg.numel() for arg in args if isinstance(arg, torch.Tensor))])
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Linear(2048, 300),
+        nn.Embedding(100_000, 4),
+        nn.ConvTranspose2d(64, 128, 7),
+        nn.Conv2d(3, 5, 7),
+        nn.Linear(30_000, 3),
+    ],
+    ids=repr,
+)
+def test_no_piece_wakes_threads_of_torch(module: nn.Module) -> None:
+    with torch.no_grad(), Widths() as widths:
+        reading = Reading(torch, module, "weight", 1 << 21)
+        while not reading.done:
+            reading.step(module, 1 << 20)
+        assert not reading.changed(module)
+    assert 0 < widths.largest < 1 << 15  # at::internal::GRAIN_SIZE
+
+
+def test_modules_that_cannot_be_gone_through_are_given_up(scanning: Scanning) -> None:
+    class Broken(nn.Module):
+        def named_modules(self, *_args: Any, **_kwargs: Any) -> Any:
+            raise RuntimeError("dictionary changed size during iteration")
+
+    weights = scanning.watch.weights
+    for _ in range(2):
+        weights.want()
+        told = [weights.news([Broken()]) for _ in range(7)]
+        assert told.pop(4) == (
+            "the modules of the model could not be gone through: RuntimeError: dictionary changed size during iteration"
+        )
+        assert told == [None] * 6
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_parameter_that_is_no_leaf_is_not_asked_for_its_gradient() -> None:
+    """torch would warn on the job's stderr."""
+    model, derived = nn.Linear(8, 8), torch.zeros(8, 8)
+    optimizer = torch.optim.SGD([*model.parameters(), derived])
+    derived.requires_grad_()
+    gradients = Gradients(Budget(share=1.0))
+    model(torch.randn(4, 8)).sum().backward()
+    gradients.before_step(optimizer)
+    assert list(gradients.never()) == [id(derived)]
+    derived.requires_grad_(False).add_(torch.ones(8, 8, requires_grad=True))
+    while gradients.looks() < 2:
+        gradients.before_step(optimizer)
+    assert gradients.never() == {}
+    assert gradients.held()[1] == 8 * 8 + 8
+    assert passes._has_gradients(optimizer)
+    assert facts.memory_made_of([optimizer])["gradients_bytes"] == 4 * (8 * 8 + 8)
 
 
 class Passing(TorchDispatchMode):

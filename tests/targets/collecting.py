@@ -49,8 +49,8 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, stop)
     interrupts, stops, over = 0, 0, False
     while not over:
-        print(interrupts, stops, flush=True)
         try:
+            print(interrupts, stops, flush=True)  # in here: whoever reads it may be quick with the next signal
             train(args.ready, args.stop, model, optimizer)
             over = True
         except KeyboardInterrupt:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from tests.advisor.windows import NOW, rank, seen
 from torchtop.advisor.engine import judge
 from torchtop.advisor.rules import gc_pauses
-from torchtop.seen import GcPause, Seen
+from torchtop.seen import PAUSES_KEPT, GcPause, Seen
 from torchtop.snapshot import Finding, Frame
 
 TREE = Frame(function="grow", file="/job/tree.py", line=33)
@@ -53,6 +54,14 @@ def test_a_single_long_collection_is_not_called_a_habit() -> None:
 def test_one_burst_is_not_spread_over_the_window() -> None:
     """Ten collections within a second, and none before or after."""
     assert gc_pauses.check(job(0.02, period_s=0.1, count=10)) is None
+
+
+def test_older_pauses_than_are_kept_did_not_stay_away() -> None:
+    """A window of 1,000 s, of which the latest 4,000 are the last 200 s."""
+    often = replace(job(0.01, period_s=0.05, count=PAUSES_KEPT), window_s=1_000.0)
+    found = gc_pauses.check(often)
+    assert isinstance(found, Finding)
+    assert found.share == pytest.approx(0.2, rel=0.02)
 
 
 def test_it_explains_steps_that_vary() -> None:

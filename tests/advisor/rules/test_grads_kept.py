@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.advisor.windows import WINDOW_S, facts, rank, seen
+from tests.advisor.windows import WINDOW_S, facts, on_gpu, rank, seen
 from torchtop.advisor.judgement import Abstain
 from torchtop.advisor.rules import grads_kept
 from torchtop.seen import ZeroGrad
@@ -25,6 +25,12 @@ def test_severity_by_the_time_that_zeroing_and_adding_take(part: float, severity
     assert found.severity == severity
     assert found.recoverable_s == pytest.approx(2 * part * 0.1, rel=0.02)
     assert (found.where["file"], found.where["line"]) == ("/job/train.py", 41)
+
+
+def test_on_a_gpu_the_seconds_are_of_launches() -> None:
+    found = grads_kept.check(on_gpu(zero_grad=zeroed(0.3)))
+    assert isinstance(found, Finding)
+    assert (found.severity, found.recoverable_s) == ("info", None)
 
 
 def test_gradients_that_are_dropped_are_well() -> None:

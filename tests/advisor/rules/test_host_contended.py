@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.advisor.windows import NOW, facts, hosts, processes, rank, seen
 from torchtop.advisor.engine import judge
+from torchtop.advisor.judgement import Abstain
 from torchtop.advisor.rules import host_contended
 from torchtop.record import Neighbour
 from torchtop.seen import Seen
@@ -26,8 +28,8 @@ def job(delay: float | None, stranger: float | None, util: float = 1.0, threads:
         (0.09, 7.0, 1.0, None),
         (0.11, 7.0, 1.0, "warn"),
         (0.4, 7.0, 1.0, "critical"),
-        (0.4, 0.4, 0.2, None),  # nobody else: it waits for itself
-        (0.4, 0.6, 0.2, "critical"),
+        (0.4, 0.4, 0.18, None),  # nobody else: it waits for itself
+        (0.4, 0.6, 0.88, "critical"),
     ],
 )
 def test_severity_by_the_time_without_a_core(delay: float, stranger: float, util: float, severity: str | None) -> None:
@@ -64,6 +66,19 @@ def test_threads_that_spin_are_named(threads: int, policy: str | None, spins: bo
     found = host_contended.check(window)
     assert isinstance(found, Finding)
     assert ("OMP_WAIT_POLICY=passive" in found.summary) == spins
+
+
+@pytest.mark.parametrize(("util", "fires"), [(0.5, False), (0.86, False), (0.9, True)])
+def test_strangers_are_not_blamed_while_cores_are_idle(util: float, fires: bool) -> None:
+    """A quota of CPU time, or ranks that are pinned to one core, on a machine that others use as well."""
+    found = host_contended.check(job(0.4, 3.0, util=util))
+    assert isinstance(found, Finding) if fires else isinstance(found, Abstain) and "are idle" in found.reason
+
+
+def test_ranks_that_are_not_attached_are_no_strangers() -> None:
+    window = job(0.4, 0.0)
+    assert isinstance(host_contended.check(window), Finding)
+    assert host_contended.check(replace(window, world_size=4)) is None
 
 
 def test_without_schedstat_it_abstains() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.advisor.windows import NOW, PID, WINDOW_S, facts, phases, rank, rows, seen, two_ranks
+from tests.advisor.windows import NOW, PID, WINDOW_S, facts, healthy_layers, phases, rank, rows, seen, two_ranks
 from torchtop.advisor.engine import judge
 from torchtop.advisor.rules import host_stall
 from torchtop.record import StepRow
@@ -51,14 +51,12 @@ def test_it_names_the_line() -> None:
     assert found.recoverable_s == pytest.approx(0.025, rel=0.05)
 
 
-def test_without_stacks_it_says_so_and_is_one_level_lower() -> None:
-    found = host_stall.check(stalled(0.25, stacks=()))
+@pytest.mark.parametrize("reason", [None, "py-spy may not read it"])
+def test_without_stacks_it_says_so_and_warns_nobody(reason: str | None) -> None:
+    found = host_stall.check(stalled(0.25, stacks=(), stacks_reason=reason))
     assert isinstance(found, Finding)
-    assert (found.severity, found.confidence) == ("warn", "low")
-    assert found.where["line_missing"] == "no stacks were taken yet"
-    refused = host_stall.check(stalled(0.25, stacks=(), stacks_reason="py-spy may not read it"))
-    assert isinstance(refused, Finding)
-    assert (refused.severity, refused.where["line_missing"]) == ("critical", "py-spy may not read it")
+    assert (found.severity, found.confidence) == ("info", "low")
+    assert found.where["line_missing"] == (reason or "no stacks were taken yet")
 
 
 @pytest.mark.parametrize(("step_s", "fires"), [(0.003, False), (0.0048, True)])
@@ -78,6 +76,48 @@ def test_clipping_of_gradients_is_training() -> None:
     clip = Frame(function="clip_grad_norm_", file=f"{TORCH}/nn/utils/clip_grad.py", line=220)
     stacks = burst(((CALL, LOOP), 60), ((clip, LOOP), 20))
     assert host_stall.check(stalled(0.25, stacks=(stacks,))) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "function", "trains"),
+    [
+        ("/job/ema.py", "update_ema", True),
+        ("/job/train.py", "ModelEmaV2.update", True),
+        ("/job/train.py", "EMA.step", True),
+        ("/job/sac.py", "Agent.soft_update", True),
+        ("/x/lib/python3.10/site-packages/timm/utils/model_ema.py", "update", True),
+        ("/x/lib/python3.11/site-packages/gymnasium/wrappers/common.py", "OrderEnforcing.step", True),
+        ("/job/gym/train.py", "log", False),
+        ("/job/train.py", "Schema.remap", False),
+        ("/job/train.py", "write_email", False),
+        ("/job/train.py", "REMAP.update", False),
+    ],
+)
+@pytest.mark.parametrize("rare", [False, True])
+def test_averages_of_weights_and_environments_are_training(file: str, function: str, trains: bool, rare: bool) -> None:
+    stacks = burst(((CALL, LOOP), 60), ((Frame(function=function, file=file, line=9), LOOP), 30))
+    changes: dict[str, Any] = {"steps": now_and_then(10, 0.3)} if rare else {}
+    found = host_stall.check(stalled(0.02 if rare else 0.25, stacks=(stacks,), **changes))
+    assert (found is None) if trains else isinstance(found, Finding)
+
+
+@pytest.mark.parametrize(
+    ("calls", "loader", "severity"), [(1, False, "critical"), (6, False, "info"), (6, True, "critical")]
+)
+def test_a_job_that_acts_is_not_warned_of_its_world(calls: int, loader: bool, severity: str) -> None:
+    """Reinforcement learning in the user's own environment: a model is called more often than backward is."""
+    changes: dict[str, Any] = {} if loader else {"steps": tuple(row._replace(data_s=None) for row in rows())}
+    layers = tuple(replace(one, calls=float(calls)) for one in healthy_layers())
+    found = host_stall.check(stalled(0.25, layers=layers, **changes))
+    assert isinstance(found, Finding)
+    assert found.severity == severity
+
+
+def test_a_rare_stall_that_stacks_contradict_makes_it_abstain() -> None:
+    """A validation pass without model.eval(): the long steps are forward passes, and the line is something else's."""
+    stacks = burst(((CALL, LOOP), 190), ((DUMP, LOG, LOOP), 10))
+    verdict = judge(stalled(0.02, steps=now_and_then(10, 0.5), stacks=(stacks,)), [host_stall])
+    assert "10 of 200 samples" in verdict.abstained[0].reason
 
 
 @pytest.mark.parametrize(

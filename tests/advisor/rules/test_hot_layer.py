@@ -36,6 +36,15 @@ def test_severity_by_what_is_above_the_peers(share: float, severity: str | None)
     assert (found.severity if found is not None else None) == severity
 
 
+def test_where_the_work_is_not_known_it_is_no_warning() -> None:
+    """Equal parameters and output say little of what a module of one's own computes."""
+    found = judged(
+        *(layer(f"mix.{at}", 0.05, "Mix", flops=None) for at in range(4)), layer("slow", 0.7, "Mix", flops=None)
+    )
+    assert found is not None
+    assert found.severity == "info"
+
+
 def test_it_names_layer_and_line_and_gives_back_what_is_above() -> None:
     found = judged(*one_of(0.5))
     assert found is not None
@@ -116,8 +125,9 @@ def test_the_line_is_that_of_the_stacks() -> None:
     torch = Frame(function="_call_impl", file="/env/site-packages/torch/nn/modules/module.py", line=1779)
     own = Frame(function="forward", file="/job/layers.py", line=20)
     main = Frame(function="main", file="/job/train.py", line=5)
+    library = Frame(function="einsum", file="/usr/lib/python3/dist-packages/opt_einsum/contract.py", line=700)
     counts = (
-        StackCount(frames=(inner, own, torch, SITE, torch, main), count=30),
+        StackCount(frames=(library, inner, own, torch, SITE, torch, main), count=30),
         StackCount(frames=(own, torch, SITE, torch, main), count=4),
         StackCount(frames=(torch, main), count=90),
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from tests.advisor.windows import NOW, device, facts, hosts, on_gpu, processes, rank, rows, seen
+from tests.advisor.windows import NOW, PID, device, facts, healthy_layers, hosts, on_gpu, processes, rank, rows, seen
 from torchtop.advisor.engine import judge
 from torchtop.advisor.rules import input_bound
 from torchtop.probe import wire
@@ -75,10 +76,36 @@ def test_the_start_of_workers_counts_where_it_recurs(count: int, start_s: float,
         assert found.remedies == ()
 
 
+def test_the_loader_of_a_validation_is_not_the_start_of_an_epoch() -> None:
+    steps = tuple(
+        row._replace(flags=row.flags | wire.VALIDATION) if row.flags & wire.FIRST_OF_EPOCH else row
+        for row in epochs(5, 40, 3.0)
+    )
+    assert input_bound.check(seen(rank(steps=steps))) is None
+
+
 def test_epochs_of_one_step_are_the_usual_case() -> None:
     found = input_bound.check(seen(rank(steps=rows(flags=wire.FIRST_OF_EPOCH, data=0.5), plain=rows(data=0.5))))
     assert isinstance(found, Finding)
     assert found.share == pytest.approx(0.5, rel=0.02)
+
+
+POLICY = (
+    Frame(function="forward", file="/job/policy.py", line=8),
+    Frame(function="_call_impl", file="/x/site-packages/torch/nn/modules/module.py", line=1780),
+    Frame(function="__iter__", file="/job/rollout.py", line=30),
+    Frame(function="__next__", file="/x/site-packages/torch/utils/data/dataloader.py", line=741),
+)
+
+
+@pytest.mark.parametrize(("calls", "depth", "severity"), [(9, 0, "info"), (1, 0, "critical"), (9, 2, "critical")])
+def test_a_dataset_that_acts_is_no_loader_to_be_made_faster(calls: int, depth: int, severity: str) -> None:
+    """Transforms may be modules, and a model may be called twice a step: only both together are a policy that acts."""
+    stacks = Stacks(pid=PID, samples=40, rate_hz=20.0, counts=(StackCount(frames=POLICY[depth:], count=30),))
+    layers = tuple(replace(one, calls=float(calls)) for one in healthy_layers())
+    found = input_bound.check(seen(rank(steps=rows(data=0.5), stacks=(stacks,), layers=layers)))
+    assert isinstance(found, Finding)
+    assert found.severity == severity
 
 
 def worker(pid: int, cores: float, **changes: Any) -> dict[int, object]:

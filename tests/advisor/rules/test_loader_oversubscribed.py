@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.advisor.rules.test_input_bound import epochs
 from tests.advisor.windows import NOW, facts, hosts, processes, rank, rows, seen
@@ -51,6 +52,13 @@ def test_delay_by_a_stranger_is_not_theirs() -> None:
     busy = (Neighbour(t=NOW, pid=9, name="stress", cores=6.0),)
     other = seen(*window.ranks, host=window.host, neighbours=busy)
     assert loader_oversubscribed.check(other) is None
+
+
+@pytest.mark.parametrize(("util", "told"), [(0.9, False), (0.97, True)])
+def test_waiting_for_data_counts_where_no_core_is_idle(util: float, told: bool) -> None:
+    window = job(16, 0.0, cores=0.3, steps=rows(data=0.3))
+    found = loader_oversubscribed.check(replace(window, host=hosts(cpu_util=util)))
+    assert isinstance(found, Finding) == told
 
 
 @pytest.mark.parametrize(("cores", "told"), [(0.3, False), (0.5, True)])

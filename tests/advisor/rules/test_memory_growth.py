@@ -79,7 +79,22 @@ def test_growth_under_the_noise_of_the_steps_is_found() -> None:
     assert isinstance(memory_growth.check(job(level, count=60)), Finding)
 
 
-def test_mapped_files_may_be_the_reason() -> None:
+def test_mapped_files_do_not_count() -> None:
+    """Pages that are in the kernel's cache already come without a read from storage."""
+    assert memory_growth.check(job(rising(20e6), private_bytes=GIB)) is None
+
+
+def test_growth_beside_mapped_files_is_found() -> None:
+    def both(at: int) -> ProcessSample:
+        level = int(rising(20e6)(at))
+        return process(NOW - 21 + at, rss_bytes=3 * level, private_bytes=level, read_bytes_per_s=25e6)
+
+    found = memory_growth.check(seen(rank(processes=tuple(map(both, range(22)))), host=hosts()))
+    assert isinstance(found, Finding)
+    assert found.evidence[0].value == pytest.approx(2e6, rel=0.01)
+
+
+def test_where_they_are_not_told_apart_mapped_files_may_be_the_reason() -> None:
     verdict = judge(job(rising(20e6), read_bytes_per_s=25e6), [memory_growth])
     assert "mapped files" in verdict.abstained[0].reason
 

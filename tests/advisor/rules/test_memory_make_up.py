@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.advisor.windows import GIB, device, facts, hosts, layer, on_gpu, processes, rank, seen, two_ranks
 from torchtop.advisor.engine import judge
@@ -56,6 +57,20 @@ def test_activations_on_a_gpu(peak: int, told: str | None) -> None:
     assert severity(activation_heavy, on_gpu(device(), allocator=allocator, **parts)) == told
 
 
+def test_memory_of_the_gpu_that_the_rank_computes_on() -> None:
+    """The driver of a container names no process: the environment says that it is the second, of 16 GiB."""
+    small = device(index=1, uuid="GPU-1", memory_total_bytes=16 * GIB, memory_used_bytes=15 * GIB)
+    told = facts(devices=("cuda",), environment={"CUDA_VISIBLE_DEVICES": "1"})
+    allocator = (Allocator(t=1.0, allocated_bytes=GIB, reserved_bytes=15 * GIB, peak_bytes=14 * GIB),)
+    job = on_gpu(
+        *(replace(one, job_pids=()) for one in (device(), small)),
+        allocator=allocator,
+        facts=told,
+        **dict.fromkeys(("parameters_bytes", "gradients_bytes", "optimizer_bytes"), GIB),
+    )
+    assert severity(activation_heavy, job) == "warn"
+
+
 @pytest.mark.parametrize(
     ("state", "rss", "memory", "told"),
     [
@@ -72,7 +87,7 @@ def test_optimizer_state(state: int, rss: int, memory: float, told: str | None) 
 
 def replicas(state: int, memory: float = 64 * GIB, **changes: Any) -> Seen:
     ranks = two_ranks(optimizer_bytes=state, processes=processes(rss_bytes=GIB), **changes).ranks
-    return seen(*ranks, host=hosts(memory_bytes=int(memory)))
+    return seen(*ranks, host=hosts(memory_bytes=int(memory), memory_available_bytes=int(memory) - 2 * GIB))
 
 
 @pytest.mark.parametrize(

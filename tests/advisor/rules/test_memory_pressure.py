@@ -29,6 +29,21 @@ def test_severity_by_the_part_of_the_cgroups_limit(part: float, severity: str | 
     assert (found.severity if isinstance(found, Finding) else None) == severity
 
 
+def test_mapped_files_do_not_count() -> None:
+    """Eight ranks that map the same file of 40 GiB on a machine of 64."""
+    files = processes(rss_bytes=41 * GIB, private_bytes=GIB)
+    ranks = tuple(rank(rank=at, pid=4001 + at, processes=files) for at in range(8))
+    assert memory_pressure.check(seen(*ranks, host=hosts(memory_available_bytes=50 * GIB))) is None
+
+
+@pytest.mark.parametrize(("available", "severity"), [(12, None), (5, "warn")])
+def test_memory_that_ranks_share_is_there_once(available: int, severity: str | None) -> None:
+    shared = processes(rss_bytes=41 * GIB, private_bytes=41 * GIB)
+    ranks = tuple(rank(rank=at, pid=4001 + at, processes=shared) for at in range(8))
+    found = memory_pressure.check(seen(*ranks, host=hosts(memory_available_bytes=available * GIB)))
+    assert (found.severity if isinstance(found, Finding) else None) == severity
+
+
 @pytest.mark.parametrize(("stalls", "fires"), [(0.0, False), (0.09, False), (0.11, True), (None, False)])
 def test_workers_share_pages_and_count_only_where_memory_stalls(stalls: float | None, fires: bool) -> None:
     assert isinstance(memory_pressure.check(on_host(0.5, stalls, workers=0.5)), Finding) == fires

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.advisor import published
-from tests.advisor.windows import NOW, device, gpu, on_gpu
+from tests.advisor.windows import NOW, device, gpu, on_gpu, rows
 from torchtop.advisor.rules import power_capped
 from torchtop.snapshot import Finding
 
@@ -52,6 +52,17 @@ def test_a_usual_cap_gives_nothing_back() -> None:
     found = power_capped.check(on_gpu(device(**CAPPED)))
     assert isinstance(found, Finding)
     assert found.recoverable_s is None
+
+
+@pytest.mark.parametrize(("power_w", "severity"), [(520.0, None), (350.0, "warn")])
+def test_at_the_limit_for_some_of_each_second(power_w: float, severity: str | None) -> None:
+    """The reason is of a moment, power a mean: capped in three readings of four, at its limit it draws 525 W or more."""
+    reasons = [() if at % 4 == 0 else ("sw-power-cap",) for at in range(40)]
+    readings = tuple(
+        gpu(NOW - 39 + at, **{**CAPPED, "power_w": power_w, "throttle_reasons": one}) for at, one in enumerate(reasons)
+    )
+    found = power_capped.check(on_gpu(published.of(readings), steps=rows(380)))
+    assert (found.severity if isinstance(found, Finding) else None) == severity
 
 
 def test_a_cap_of_some_moments() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from tests.advisor.windows import GIB, hosts, processes, two_ranks
+from tests.advisor.windows import GIB, PID, device, facts, hosts, processes, two_ranks
 from torchtop.advisor.engine import judge
 from torchtop.advisor.rules import rank_memory_imbalance
+from torchtop.seen import Allocator
 from torchtop.snapshot import Finding
 
 
@@ -32,6 +33,20 @@ def test_severity_by_spread_and_pressure(first: float, second: float, memory: in
     assert (found.severity if isinstance(found, Finding) else None) == severity
     if isinstance(found, Finding):
         assert found.where["rank"] == 1
+
+
+@pytest.mark.parametrize(("total", "severity"), [(80, "info"), (30, "warn"), (19, "critical")])
+def test_the_fullest_rank_on_its_own_gpu(total: int, severity: str) -> None:
+    """10 and 6 GiB, each on a GPU of its own; of the other one there are 16 GiB, and a third is not the job's."""
+    gpus = [
+        replace(device(index=at, uuid=f"GPU-{at}", memory_total_bytes=size * GIB), job_pids=pids)
+        for at, (size, pids) in enumerate(((16, (PID,)), (total, (PID + 1,)), (4, ())))
+    ]
+    held = [(Allocator(t=1.0, allocated_bytes=GIB, reserved_bytes=GIB, peak_bytes=size * GIB),) for size in (6, 10)]
+    job = two_ranks({"allocator": held[0]}, {"allocator": held[1]}, facts=facts(devices=("cuda",)))
+    found = rank_memory_imbalance.check(replace(job, devices=tuple(gpus)))
+    assert isinstance(found, Finding)
+    assert (found.severity, found.where["rank"]) == (severity, 1)
 
 
 def test_a_rank_that_was_not_read_makes_it_abstain() -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tests.advisor.windows import GIB, device, facts, hosts, layer, on_gpu, processes, rank, rows, seen
 from torchtop.advisor.judgement import Abstain
 from torchtop.advisor.rules import small_batch
-from torchtop.seen import Allocator, DistributedFacts, OptimizerFacts, Seen
+from torchtop.seen import Allocator, DistributedFacts, LoaderFacts, OptimizerFacts, Seen
 from torchtop.snapshot import Finding, Layer
 
 
@@ -22,7 +22,9 @@ def linear(name: str, share: float, rows_: int, calls: float = 1.0) -> Layer:
 
 def job(batch: int | None, rows_: int, optimizer: float = 0.05, memory: int = 64 * GIB, **changes: Any) -> Seen:
     """Three quarters of the step are in layers that see `rows_` rows."""
-    changes.setdefault("facts", facts(optimizers=()))
+    known = changes.pop("facts", facts(optimizers=()))
+    loader = None if known.loader is None else replace(known.loader, batch_size=batch)
+    changes = {"batch_size": batch, "facts": replace(known, loader=loader), **changes}
     fields = {"layers": tuple(linear(f"fc{at}", 0.25, rows_) for at in range(3)), "micro_batch_size": batch, **changes}
     return seen(rank(steps=rows(optimizer=optimizer), **fields), host=hosts(memory_bytes=memory))
 
@@ -99,7 +101,9 @@ def test_batches_of_several_sizes_tell_it_themselves() -> None:
     for small_s, told in ((0.09, "warn"), (0.06, None)):
         usual, small = rows(150), rows(30, step_s=small_s)
         steps = tuple(row._replace(samples=8.0) for row in usual) + tuple(row._replace(samples=4.0) for row in small)
-        assert severity(seen(rank(steps=steps, micro_batch_size=8, layers=(linear("fc", 0.7, 1),)))) == told
+        known = facts(loader=LoaderFacts(workers=0, batch_size=8))
+        usual_rank = rank(steps=steps, micro_batch_size=8, batch_size=7.3, layers=(linear("fc", 0.7, 1),), facts=known)
+        assert severity(seen(usual_rank)) == told
 
 
 def test_what_a_fused_optimizer_cures_is_none_of_the_batch() -> None:
@@ -107,6 +111,23 @@ def test_what_a_fused_optimizer_cures_is_none_of_the_batch() -> None:
     assert severity(job(4, 512, optimizer=0.6)) == "warn"
     assert severity(job(4, 512, optimizer=0.6, facts=facts(optimizers=(adamw,)))) is None
     assert severity(job(1, 1, optimizer=0.6, facts=facts(optimizers=(adamw,)))) == "warn"
+
+
+@pytest.mark.parametrize(("passes", "told"), [(1.0, None), (3.0, None), (8.0, "warn")])
+def test_an_agent_acts_on_one_row_and_learns_from_many(passes: float, told: str | None) -> None:
+    """The first forward has one row; the loader hands out 64, for one backward pass or for some."""
+    assert severity(job(1, 1, batch_size=64.0, micro_steps=passes)) == told
+
+
+@pytest.mark.parametrize("type", ["LSTM", "TransformerEncoder"])
+def test_places_of_a_sequence_may_come_first(type: str) -> None:
+    """(12, 64, 256): twelve places of 64 sequences, or 64 of twelve. The loader says which, if there is one."""
+    lstm = layer("rnn", 0.8, type, flops=None, output_shape=(12, 64, 256))
+    unknown = tuple(row._replace(samples=None) for row in rows())
+    known = facts(loader=None, optimizers=())
+    alone = seen(rank(steps=unknown, micro_batch_size=12, batch_size=12.0, layers=(lstm,), facts=known))
+    assert isinstance(small_batch.check(alone), Abstain)
+    assert not isinstance(small_batch.check(job(12, 12, layers=(lstm,))), Abstain)
 
 
 def test_what_was_not_seen_abstains() -> None:
@@ -122,6 +143,8 @@ def test_on_a_gpu_by_the_flops_that_it_reaches(util: float, rows_: int, told: st
         device(util=util, memory_used_bytes=10 * GIB),
         layers=tuple(replace(linear(f"fc{at}", 0.25, rows_), dtype="bfloat16") for at in range(3)),
         micro_batch_size=4,
+        batch_size=4.0,
+        facts=facts(devices=("cuda",), dtypes=("bfloat16",), cuda=True, loader=None),
         allocator=(Allocator(t=1.0, allocated_bytes=GIB, reserved_bytes=GIB, peak_bytes=2 * GIB),),
     )
     assert severity(seen_on_gpu) == told

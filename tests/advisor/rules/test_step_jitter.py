@@ -6,9 +6,11 @@ import random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from tests.advisor.windows import processes, rank, rows, seen
+from tests.advisor.windows import device, on_gpu, processes, rank, rows, seen
 from torchtop.advisor.engine import judge
+from torchtop.advisor.judgement import Abstain
 from torchtop.advisor.rules import step_jitter
 from torchtop.record import StepRow
 from torchtop.seen import GcPause, Seen
@@ -98,6 +100,38 @@ def test_steps_that_all_differ_in_size_abstain() -> None:
 def test_a_contended_machine_makes_it_abstain() -> None:
     window = job(slow_steps(10, 3.0), processes=processes(run_delay_share=0.2))
     assert "had no core for 20%" in judge(window, [step_jitter]).abstained[0].reason
+
+
+def test_a_job_that_slows_down_and_stays_slow_does_not_jitter() -> None:
+    """Measured: Adam's state becomes denormal as a loss goes to zero, and its step takes 13 ms instead of 1 ms."""
+    steps = tuple(
+        row._replace(step_s=row.step_s * 2.2, optimizer_s=row.step_s * 1.25) if at >= 250 else row
+        for at, row in enumerate(rows(400))
+    )
+    assert step_jitter.check(job(steps)) is None
+
+
+@pytest.mark.parametrize(("every", "often"), [(10, "twenty"), (25, "a hundred")])
+def test_it_says_how_often(every: int, often: str) -> None:
+    found = step_jitter.check(job(slow_steps(every, 2.2)))
+    assert isinstance(found, Finding)
+    assert found.summary.startswith(f"one step in {often} takes 2.2 times")
+
+
+def test_gaps_between_requests_are_no_jitter() -> None:
+    window = seen(rank(steps=slow_steps(10, 3.0), training=False), mode="inference")
+    assert judge(window, [step_jitter]).abstained[0].reason == "the job does not train"
+
+
+@pytest.mark.parametrize(("util", "fires"), [(0.95, False), (0.5, True)])
+def test_launches_on_a_busy_gpu_are_no_jitter(util: float, fires: bool) -> None:
+    found = step_jitter.check(on_gpu(device(util=util), steps=slow_steps(10, 3.0)))
+    assert isinstance(found, Finding) if fires else found is None
+
+
+def test_a_gpu_that_cannot_be_read_makes_it_abstain() -> None:
+    found = step_jitter.check(replace(on_gpu(steps=slow_steps(10, 3.0)), devices=()))
+    assert isinstance(found, Abstain)
 
 
 def test_ticks_of_the_scheduler_on_tiny_steps_are_none() -> None:

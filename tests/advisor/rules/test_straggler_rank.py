@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.advisor.waits import waiting
-from tests.advisor.windows import facts, phases, processes, rank, rows, seen, two_ranks
+from tests.advisor.windows import PID, facts, phases, processes, rank, rows, seen, two_ranks
 from torchtop.advisor.judgement import Abstain
 from torchtop.advisor.rules import straggler_rank
-from torchtop.seen import Seen
-from torchtop.snapshot import Finding
+from torchtop.seen import Seen, StackCount, Stacks
+from torchtop.snapshot import Finding, Frame
 
 
 def late(by: float, **changes: Any) -> Seen:
@@ -43,6 +44,52 @@ def test_the_loader_of_one_rank() -> None:
     )
     assert isinstance(found, Finding)
     assert found.where["phase"] == "data"
+
+
+def early(in_forward: float, cpu: float, late_waits: float = 0.0, **of_late: Any) -> Seen:
+    """The second rank is `in_forward` (a share of the step) in forward and uses `cpu` cores; the first loads meanwhile."""
+    loads = {
+        "steps": waiting(late_waits, data=0.505, forward=0.12, backward=0.3),
+        "phases": phases(data=0.5, forward=0.1),
+    }
+    computes = {"steps": waiting(0.0, backward=0.3), "phases": phases(forward=in_forward, backward=0.3, data=0.0)}
+    of_second = processes(cpu_share=cpu, run_delay_share=0.0, pid=4002, rank_pid=4002)
+    return two_ranks({**loads, **of_late}, {**computes, "processes": of_second})
+
+
+@pytest.mark.parametrize(
+    ("cpu", "late_waits", "late_rank"),
+    [
+        (0.45, 0.0, 0),  # 0.3 of it in backward: no more than 0.15 of 0.6 can be computing
+        (0.9, 0.0, None),  # it computes all the time
+        (0.45, 0.45, 1),  # held up in its own forward: the first waits for it
+    ],
+)
+def test_who_is_early_may_wait_in_forward_for_buffers(cpu: float, late_waits: float, late_rank: int | None) -> None:
+    found = straggler_rank.check(early(0.6, cpu, late_waits))
+    assert (found.where["rank"] if isinstance(found, Finding) else None) == late_rank
+    if late_rank is not None:
+        assert isinstance(found, Finding)
+        assert (found.where["phase"], found.severity) == (("data", "forward")[late_rank], "critical")
+
+
+def test_who_waited_for_a_checkpoint_of_another_rank_did_not_wait_in_forward() -> None:
+    """Half of the time its process is idle; while it computes it uses all of a core."""
+    job = early(0.6, 0.9)
+    readings = tuple(replace(one, cpu_share=0.0) if at % 2 else one for at, one in enumerate(job.ranks[1].processes))
+    job = replace(job, ranks=(job.ranks[0], replace(job.ranks[1], processes=readings)))
+    assert straggler_rank.check(job) is None
+
+
+def test_it_names_the_line_that_loads() -> None:
+    fetch = Frame(function="fetch", file="/env/site-packages/torch/utils/data/_utils/fetch.py", line=54)
+    reads = Frame(function="__getitem__", file="/job/train.py", line=30)
+    stacks = (Stacks(pid=PID, samples=40, rate_hz=20.0, counts=(StackCount(frames=(reads, fetch), count=40),)),)
+    alone = facts(distributed=two_ranks().ranks[0].facts.distributed, roots=("DistributedDataParallel",), loader=None)
+    found = straggler_rank.check(early(0.6, 0.45, stacks=stacks, facts=alone))
+    assert isinstance(found, Finding)
+    assert (found.where["file"], found.where["line"]) == ("/job/train.py", 30)
+    assert "train.py:30" in found.summary
 
 
 def test_few_steps_are_not_critical() -> None:

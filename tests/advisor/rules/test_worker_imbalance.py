@@ -61,6 +61,13 @@ def test_it_names_the_process_and_explains_the_waiting() -> None:
     assert verdict.findings[0].confidence == "high"
 
 
+def test_one_of_two_workers_explains_the_waiting() -> None:
+    """A balance gives back less than half of it."""
+    verdict = judge(job((0.9, 0.35), steps=in_turns(2, 1.0)))
+    assert verdict.findings[0].code == "worker-imbalance"
+    assert "explained by worker-imbalance" in {one.reason for one in verdict.abstained if one.code == "input-bound"}
+
+
 def test_no_waiting_no_imbalance() -> None:
     assert worker_imbalance.check(job((0.9, 0.1, 0.1), steps=rows())) is None
 

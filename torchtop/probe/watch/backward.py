@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from _thread import get_ident
 
 from ..wire import BACKWARD_BEGIN, BACKWARD_END, GRAD_BEGIN, GRAD_END, VALIDATION
 from .patch import Patch
+from .program import hand_on
 
 
 def patch_backward(torch, watch):
@@ -24,7 +24,6 @@ def patch_backward(torch, watch):
         return not watch.on or inside[0] or get_ident() != watch.clock.trainer_or(get_ident())
 
     def make_backward(original):
-        @functools.wraps(original)
         def backward(tensors, *args, **kwargs):
             if elsewhere():
                 return original(tensors, *args, **kwargs)
@@ -38,7 +37,8 @@ def patch_backward(torch, watch):
                     watch.passes.backward_begins(marks)
                     loss = tensors if isinstance(tensors, torch.Tensor) else tensors[0]
                     watch.loss.copy(loss, watch.scale())
-                except Exception:
+                except Exception as error:
+                    hand_on(error)
                     watch.errors += 1
             # On CUDA another thread does the work, and this one waits for it in any case.
             computed = cpu() if watch.timeline is None else None
@@ -65,7 +65,6 @@ def patch_backward(torch, watch):
         return backward
 
     def make_grad(original):
-        @functools.wraps(original)
         def grad(*args, **kwargs):
             if elsewhere():
                 return original(*args, **kwargs)
@@ -96,7 +95,6 @@ def patch_scaler(torch, watch):
     scaler = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler  # before torch 2.3
 
     def make_scale(original):
-        @functools.wraps(original)
         def scale(self, *args, **kwargs):
             watch.scaler = self
             return original(self, *args, **kwargs)
@@ -104,7 +102,6 @@ def patch_scaler(torch, watch):
         return scale
 
     def make_update(original):
-        @functools.wraps(original)
         def update(self, *args, **kwargs):
             result = original(self, *args, **kwargs)
             watch.scaler = None
@@ -122,7 +119,6 @@ def patch_tags(torch, watch):
     """`Module.eval`: it makes a step unlike the others."""
 
     def make(original):
-        @functools.wraps(original)
         def tagged(*args, **kwargs):
             if watch.on and get_ident() == watch.clock.trainer:
                 watch.clock.tag(VALIDATION)

@@ -5,12 +5,12 @@ Not while anything is compiled: dynamo may have looked into it, or may be going 
 
 from __future__ import annotations
 
-import functools
 import sys
 import time
 from _thread import get_ident
 
 from .patch import Patch
+from .program import hand_on
 
 
 class Clearing:
@@ -35,7 +35,6 @@ class Clearing:
         defaults = getattr(original, "__defaults__", None) or (True,)
         watch = self._watch
 
-        @functools.wraps(original)
         def zero_grad(module, *args, **kwargs):
             if not watch.on or self._inside or get_ident() != watch.clock.trainer:
                 return original(module, *args, **kwargs)
@@ -59,5 +58,6 @@ class Clearing:
     def _note_line(self):
         try:
             self.kept_at = self._watch.program.line(sys._getframe(2))
-        except Exception:
+        except Exception as error:
+            hand_on(error)
             self._watch.errors += 1

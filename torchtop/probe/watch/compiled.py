@@ -6,7 +6,6 @@ compiled with or without that hook is compiled again once it has gone or come.
 
 from __future__ import annotations
 
-import functools
 import sys
 import time
 import types
@@ -29,7 +28,6 @@ def patch_compiled(torch, watch):
     compiling = torch.compiler.is_compiling if hasattr(torch, "compiler") else lambda: False
 
     def make(original):
-        @functools.wraps(original)
         def __call__(self, *args, **kwargs):
             if compiling() or not watch.on:
                 return original(self, *args, **kwargs)
@@ -54,7 +52,6 @@ def _tell_of_compilations(watch):
     """Runs before dynamo looks at the first frame. On the class: `torch._dynamo.reset()` forgets registered callbacks."""
 
     def make(original):
-        @functools.wraps(original)
         def run_start_callbacks(*args, **kwargs):
             if watch.on:
                 watch.compilation_begins()

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 
+from .gradients import keeps_gradient
 from .program import plain
 
 _REASON = 300  # characters of why dynamo compiled again
@@ -178,7 +179,7 @@ def memory_made_of(optimizers):
                     continue
                 seen.add(id(parameter))
                 parameters += parameter.numel() * parameter.element_size()
-                gradient = parameter.grad
+                gradient = parameter.grad if keeps_gradient(parameter) else None
                 if gradient is not None:
                     gradients += _bytes(gradient)
         for state in optimizer.state.values():

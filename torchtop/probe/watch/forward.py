@@ -14,6 +14,7 @@ from collections import UserDict
 
 from ..wire import BACKWARD_IN, BACKWARD_OUT, FORWARD_BEGIN, FORWARD_END, RECOMPUTE_BEGIN, RECOMPUTE_END
 from .passes import CALLS
+from .program import hand_on
 
 
 def _first_node(value, tensor_type):
@@ -125,7 +126,8 @@ def make_hooks(torch, marks, table, sites, passes):
             else:
                 marks.outside_s += ended - began
                 marks.spent_s += now() - ended
-        except Exception:
+        except Exception as error:
+            hand_on(error)
             marks.errors += 1
 
     def after(module, args, output):
@@ -155,7 +157,8 @@ def make_hooks(torch, marks, table, sites, passes):
                 marks.depth = 0
                 marks.outside_s += now() - began
                 marks.root_ended()
-        except Exception:
+        except Exception as error:
+            hand_on(error)
             marks.errors += 1
 
     return before, after

@@ -5,7 +5,7 @@ run in the next Python function there is, which would be our callback. A job tha
 lose a tenth of all Ctrl-C (measured: 300 of 300 when it does nothing else). So what the collector calls is no Python
 function. At the start of a run only C notes the time. At its stop C resumes a generator that waits in `yield from`,
 where the interpreter looks for no signals, and inside a `try`. What was raised in there is not ours; the agent raises it
-again, in the thread it was meant for.
+again, in the thread it was meant for. A forked child has copies of all this and no agent: they see nothing there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import _thread
 import gc
 import itertools
+import os
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from _thread import get_ident
 from collections import deque
 from functools import partial
 
-from .program import our_files
+from .program import is_ours
 
 WORTH_S = 1e-4  # s; a run that is shorter only adds to the sum: of a step of 1 ms, a tenth
 _KEEP = 1000  # runs between two visits of the agent; older ones are dropped
@@ -84,26 +85,29 @@ class Garbage:
 
     def _raise_again(self):
         while self._lost:
-            ident, kind, args = self._lost.popleft()
-            if kind is KeyboardInterrupt and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            ident, error = self._lost.popleft()
+            if type(error) is KeyboardInterrupt and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 signal.pthread_kill(ident, signal.SIGINT)  # ends a sleep, too
                 continue
             ctypes = sys.modules.get("ctypes")  # torch imports it
             if ctypes is None:
                 _thread.interrupt_main()
                 continue
-            # Only a class can be raised in another thread: one that knows the arguments.
-            again = type(kind.__name__, (kind,), {"__init__": _with(kind, args)}) if args else kind
+            # Only a class can be raised in another thread: one whose only instance is this one.
+            again = type(type(error).__name__, (type(error),), {"__new__": _giving(error.with_traceback(None))})
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(again))
 
     def _stops(self, began, told):
         """Resumed at the end of each run. began: (s, counts) of its start; told: phase -> what the collector says."""
         watch, now, once = self._watch, time.perf_counter, (True,)
+        process, pid = os.getpid, os.getpid()
         while True:
             try:
                 while True:
                     yield from once
                     ended = now()
+                    if process() != pid:
+                        return
                     start, began[0] = began[0], None
                     if start is None or not watch.on or get_ident() != watch.clock.trainer:
                         continue
@@ -116,10 +120,16 @@ class Garbage:
             except GeneratorExit:
                 return
             except BaseException as error:
-                if isinstance(error, Exception) and _is_ours(error.__traceback__):
+                lost = get_ident(), error
+                if isinstance(error, Exception) and is_ours(error):
                     watch.errors += 1
+                elif process() == pid:
+                    self._lost.append(lost)
                 else:
-                    self._lost.append((get_ident(), type(error), error.args))
+                    # In here it would be lost again.
+                    self._lost = deque([lost])
+                    _thread.start_new_thread(self._raise_again, ())
+                    return
 
 
 def _was_asked_for(generation, counts):
@@ -133,14 +143,5 @@ def _was_asked_for(generation, counts):
     return not (due and thresholds[0] and gc.isenabled())
 
 
-def _is_ours(traceback):
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return traceback.tb_frame.f_code.co_filename.startswith(our_files())
-
-
-def _with(kind, args):
-    def __init__(self):
-        kind.__init__(self, *args)
-
-    return __init__
+def _giving(error):
+    return lambda _kind: error

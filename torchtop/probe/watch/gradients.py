@@ -10,6 +10,11 @@ _PART = 0.05  # of the budget
 _MOST_OPTIMIZERS = 1_000  # that are told apart: one for each parameter is a known style, one for each step a leak
 
 
+def keeps_gradient(parameter):
+    """Whether `.grad` may be read: of any other tensor torch prints a warning."""
+    return parameter.is_leaf or parameter.retains_grad
+
+
 class _Held:
     """What is known of one optimizer: `pending` has (group, place, id, elements, bytes) of those never seen with one."""
 
@@ -22,7 +27,7 @@ class _Held:
         self.looks = 0
         for at, group in enumerate(groups):
             for place, parameter in enumerate(group["params"]):
-                if parameter.requires_grad:
+                if parameter.requires_grad and keeps_gradient(parameter):
                     self.ids.add(id(parameter))
                     elements = parameter.numel()
                     self.elements += elements
@@ -67,11 +72,16 @@ class Gradients:
             held = self._of[id(optimizer)] = _Held(groups)
         if held.witness is not None:
             group, place = held.witness
-            if groups[group]["params"][place].grad is None:
+            witness = groups[group]["params"][place]
+            if not keeps_gradient(witness) or witness.grad is None:
                 return False
         waiting = []
         for row in held.pending:
-            if groups[row[0]]["params"][row[1]].grad is None:
+            parameter = groups[row[0]]["params"][row[1]]
+            if not keeps_gradient(parameter):
+                held.ids.discard(row[2])
+                held.elements -= row[3]
+            elif parameter.grad is None:
                 waiting.append(row)
             elif held.witness is None:
                 held.witness = row[:2]

@@ -12,6 +12,7 @@ from _thread import get_ident
 from ..wire import DATA_BEGIN, DATA_END, FIRST_OF_EPOCH
 from .forward import first_tensor, size_of
 from .patch import Patch
+from .program import hand_on
 
 
 def patch_loader(torch, watch):
@@ -42,7 +43,8 @@ def patch_loader(torch, watch):
                 watch.loaders.handed_out(self)
                 if marks is not None:
                     marks.outside_s += now() - ended
-            except Exception:
+            except Exception as error:
+                hand_on(error)
                 watch.errors += 1
             return batch
 

@@ -10,6 +10,7 @@ import time
 import weakref
 
 from . import facts
+from .program import hand_on
 from .root_call import RootCall
 from .several import SeveralThreads
 
@@ -88,7 +89,8 @@ class NoOptimizer:
                 return self._inference(ident, now)
             if self._torch.is_grad_enabled() and clock.trainer_or(ident) == ident and clock.between_steps:
                 clock.boundary(now)
-        except Exception:
+        except Exception as error:
+            hand_on(error)
             watch.errors += 1
         return None
 
@@ -113,7 +115,8 @@ class NoOptimizer:
                 watch.compiled = weakref.ref(module)
             if watch.compiled() is module:
                 return self.root_called(ident, now)
-        except Exception:
+        except Exception as error:
+            hand_on(error)
             watch.errors += 1
         return None
 
@@ -121,7 +124,8 @@ class NoOptimizer:
         """That call is over."""
         try:
             self._several.ended(call)
-        except Exception:
+        except Exception as error:
+            hand_on(error)
             self._watch.errors += 1
 
     def backward_ended(self):
@@ -129,5 +133,6 @@ class NoOptimizer:
         try:
             if self._no_module and not self._watch.optimizers:
                 self._watch.clock.boundary(time.perf_counter())
-        except Exception:
+        except Exception as error:
+            hand_on(error)
             self._watch.errors += 1

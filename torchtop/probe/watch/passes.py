@@ -6,6 +6,8 @@ import time
 import weakref
 from collections import deque
 
+from .gradients import keeps_gradient
+
 CALLS = 8  # module calls of a step that are looked at for autocast: a wrapper may switch it on further in
 _PARAMETERS = 32  # of an optimizer, spread over it, whose gradients are looked for
 _GRADIENTS_S = 2.0  # s between two looks at gradients
@@ -106,7 +108,7 @@ def _has_gradients(optimizer):
     for group in optimizer.param_groups:
         parameters = group["params"]
         for parameter in parameters[:: len(parameters) // _PARAMETERS + 1]:
-            if parameter.requires_grad:
+            if parameter.requires_grad and keeps_gradient(parameter):
                 looked += 1
                 found += parameter.grad is not None
     return 2 * found > looked if looked else None

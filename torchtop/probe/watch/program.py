@@ -1,4 +1,4 @@
-"""Which line of the program is at work: the innermost frame that is the user's own, as strings and a number."""
+"""What is the program's own: the innermost frame that is the user's, as strings and a number; an exception that is not ours."""
 
 from __future__ import annotations
 
@@ -9,11 +9,41 @@ _NAME = 1_000  # characters of a function or file: the end says most
 _DEEPEST = 256  # frames looked at
 _FILES = 10_000  # file names whose kind is kept; a notebook makes new ones with each cell
 _PASSED_OVER, _LIBRARY, _OWN = range(3)
+_BARE = (AssertionError, MemoryError, StopIteration)  # that our code may raise without a word
 
 
 def our_files():
     """What the names of our own files begin with: there are no files of ours in the target."""
     return our_files.__code__.co_filename.rpartition("watch")[0]
+
+
+def hand_on(error):
+    """Within `except Exception` of ours, on a thread of the program's: raise again what has to reach the program."""
+    if not is_ours(error):
+        raise error
+
+
+def is_ours(error):
+    """False for what a signal handler raised in the midst of our code, and for what another thread had raised in this one.
+
+    A handler is called with the very frame that it interrupts. PyThreadState_SetAsyncExc raises a class, without arguments.
+    Not by the file of the innermost frame: what we read may be a property of the user's, and then the error is our doing.
+    """
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if _was_given(frame, frame.f_back):
+            return False
+        innermost, traceback = frame.f_code, traceback.tb_next
+    told = error.args or isinstance(error, _BARE)
+    return bool(told) or not innermost.co_filename.startswith(our_files())
+
+
+def _was_given(frame, caller):
+    return caller is not None and any(
+        value is caller or (type(value) is tuple and any(part is caller for part in value))
+        for value in list(frame.f_locals.values())
+    )
 
 
 def plain(text):

@@ -5,7 +5,6 @@ The root is the largest module that the program itself calls. No global hook sta
 
 from __future__ import annotations
 
-import functools
 import sys
 import time
 import weakref
@@ -97,7 +96,6 @@ class RootCall:
     def _make_call(self, original):
         watch, found = self._watch, self._found
 
-        @functools.wraps(original)
         def __call__(self, *args, **kwargs):
             if not watch.on or self is not found():
                 return original(self, *args, **kwargs)

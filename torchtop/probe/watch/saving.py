@@ -7,7 +7,6 @@ once, as the outermost. Some are there twice, as what the user calls and as what
 
 from __future__ import annotations
 
-import functools
 import sys
 import time
 from _thread import get_ident
@@ -15,6 +14,7 @@ from collections import deque
 
 from ..wire import CHECKPOINT
 from .patch import Patch
+from .program import hand_on
 
 _KEEP = 1000  # saves between two visits of the agent; older ones are dropped
 _ANY, _CHECKPOINT = False, True  # what the function writes: a save of anything makes a step unlike others only if long
@@ -66,7 +66,6 @@ class Saving:
         watch = self._watch
 
         def make(original):
-            @functools.wraps(original)
             def save(*args, **kwargs):
                 if not watch.on or self._inside or get_ident() != watch.clock.trainer:
                     return original(*args, **kwargs)
@@ -94,5 +93,6 @@ class Saving:
                     return
                 watch.clock.tag(CHECKPOINT)
             self.saves.append((ended, ended - began, shown, watch.program.line(sys._getframe(2))))
-        except Exception:
+        except Exception as error:
+            hand_on(error)
             watch.errors += 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 import weakref
+from collections import deque
+from functools import partial
 
 from ..wire import OPTIMIZER_BEGIN, OPTIMIZER_END
 from . import compiled, facts
@@ -22,7 +24,8 @@ from .loss import LossCell
 from .module_table import ModuleTable
 from .no_optimizer import NoOptimizer
 from .passes import Passes
-from .program import Program
+from .patch import give_back
+from .program import Program, hand_on
 from .saving import Saving
 from .step import StepClock
 from .stops import Stops
@@ -69,26 +72,34 @@ class Watch:
         self.no_optimizer = NoOptimizer(torch, self)
         self.weights = WeightScan(self)
         self.clock.at_rest = self.weights.at_boundary
+        patches = (patch_loader, patch_backward, patch_scaler, patch_tags, self.saving.patches)
+        self._parts = deque(partial(self._install, each) for each in patches)
+        self._parts += self._patch_clearing, self.garbage.add, self._hook_steps
 
     # Putting in and taking out: agent thread
 
     def attach(self):
-        """Install what stays while attached. Returns True when all of it is in; call again until it is."""
-        if not self.on:
-            self.on = True
-            for install in (patch_loader, patch_backward, patch_scaler, patch_tags, self.saving.patches):
-                self._install(install)
-            if not self.is_compiled():
-                self._clearing_patches = self._install(self.clearing.patches)
-            self.garbage.add()
-            optimizer = sys.modules["torch.optim.optimizer"]
-            where = (_STEP_FILE, _STEP_NAME)
-            self._step_hooks = [
-                Hook(optimizer._global_optimizer_pre_hooks, self._before_step, "optimizer pre hook", *where),
-                Hook(optimizer._global_optimizer_post_hooks, self._after_step, "optimizer post hook", *where),
-            ]
+        """Install what stays while attached. Returns True when all of it is in; call again until it is.
+
+        A part that raises is left out: the next call goes on with the rest.
+        """
+        self.on = True
+        while self._parts:
+            self._parts.popleft()()
         added = [hook.add() for hook in self._step_hooks]
         return all(added)
+
+    def _hook_steps(self):
+        optimizer = sys.modules["torch.optim.optimizer"]
+        where = (_STEP_FILE, _STEP_NAME)
+        self._step_hooks = [
+            Hook(optimizer._global_optimizer_pre_hooks, self._before_step, "optimizer pre hook", *where),
+            Hook(optimizer._global_optimizer_post_hooks, self._after_step, "optimizer post hook", *where),
+        ]
+
+    def _patch_clearing(self):
+        if not self.is_compiled():
+            self._clearing_patches = self._install(self.clearing.patches)
 
     def _install(self, install):
         # One by one: what is in is known, and comes out again, even if the next cannot be put in.
@@ -115,6 +126,9 @@ class Watch:
         hooks = [*self._forward_hooks, *self._step_hooks]
         waiting = [hook.label for hook in hooks if not hook.remove()]
         wrapped = [patch.label for patch in reversed(self._patches) if not patch.undo()]
+        held = [patch for patch in self._patches if patch.held()]
+        if held:
+            give_back(held)
         self.left_behind = [*self.no_optimizer.root_call.stop(), *wrapped, *waiting]
         return not waiting
 
@@ -140,7 +154,8 @@ class Watch:
                 patch.undo()
             self.clock.disarm_now()
             self.no_optimizer.root_call.stop()
-        except Exception:
+        except Exception as error:
+            hand_on(error)
             self.errors += 1
 
     def alive(self):
@@ -189,7 +204,8 @@ class Watch:
             clock.optimizer_stepped(key, self.optimizers, now)
             if marks is not None and marks.open:
                 marks.outside_s += time.perf_counter() - now
-        except Exception:
+        except Exception as error:
+            hand_on(error)
             self.errors += 1
 
     @property

@@ -34,7 +34,7 @@ class Plan:
     """modules: [place of its root, name in it, type] of every module; left_out: reason -> parameters."""
 
     def __init__(self, roots):
-        """Agent thread. Raises RuntimeError when the program changes its modules meanwhile: try again."""
+        """Agent thread. Raises RuntimeError when the program changes its modules meanwhile, and whatever they raise."""
         self.modules = []
         self.parameters = []
         self.elements = 0

@@ -6,23 +6,27 @@ numbers of ours and weak references are kept. Weights on a device are not read y
 
 from __future__ import annotations
 
+import contextlib
 import time
 from _thread import get_ident
 from collections import deque
 
 from .gradients import Gradients
 from .pace import Pace
+from .program import hand_on
 from .weight_plan import MOST, Plan
 from .weight_reading import NotReadable, Reading
 
 _PART = 0.2  # of the budget
 _RATE = 1e8  # elements a second, until it is measured: a tenth of what is usual
-_FEWEST = 1 << 16  # elements of a piece: fewer take hardly less time
-_MOST_ELEMENTS = 1 << 21  # read of all parameters together, about, in 3 to 8 ms; of larger models some channels
+_FEWEST = 1 << 14  # elements of a piece: fewer take hardly less time
+_TRIES = 5  # to go through the modules
+_MOST_ELEMENTS = 1 << 20  # read of all parameters together, about, in 2 to 4 ms; of larger models some channels
 _LOOKS = 10  # at gradients before anything is told; then again whenever there were twice as many
 _ENOUGH_LOOKS = 1_000
 _PATIENCE_S = 8.0  # s after which it is told with fewer looks, or why there is nothing to tell
 _STALE_S = 60.0  # s after which a scan is done anew for who asks for one
+_NO_PLAN = "the modules of the model could not be gone through: %s: %s"
 _AGAIN = 500  # parameters without a gradient that are looked at again, whether they changed all the same
 
 
@@ -36,6 +40,7 @@ class WeightScan:
         self.wanted = False
         self._since = None
         self._plan = None
+        self._tries = 0
         self._queue = None
         self._limit = 0
         self._again = None
@@ -52,6 +57,7 @@ class WeightScan:
     def want(self):
         """Read all weights once. A scan that is going on, or that has just been told, will do."""
         self.wanted = True
+        self._tries = 0
         if self._told is not None and not self._again and time.monotonic() - self._since > _STALE_S:
             self._plan = self._queue = self._read_at = self._told = self._since = None
 
@@ -68,8 +74,11 @@ class WeightScan:
             if roots:
                 try:
                     plan = Plan(roots)
-                except RuntimeError:
-                    return None  # its modules are being changed: next time
+                except Exception as problem:
+                    # They are being changed, maybe: next time.
+                    self._tries += 1
+                    self.wanted = self._tries < _TRIES
+                    return None if self.wanted else _NO_PLAN % (type(problem).__name__, problem)
                 wide = deque(known for known in plan.parameters if known.wide)
                 self._limit = max(_MOST_ELEMENTS // max(len(wide), 1), 1)
                 self._plan, self._queue = plan, wide
@@ -125,14 +134,16 @@ class WeightScan:
         try:
             if self.gradients.looks() < _ENOUGH_LOOKS:
                 self.gradients.before_step(optimizer)
-        except Exception:
+        except Exception as error:
+            hand_on(error)
             self._watch.errors += 1
 
     def after_step(self, optimizer):
         """It has."""
         try:
             self.gradients.after_step(optimizer)
-        except Exception:
+        except Exception as error:
+            hand_on(error)
             self._watch.errors += 1
 
     def at_boundary(self):
@@ -142,7 +153,8 @@ class WeightScan:
             return
         try:
             self._read_some(queue)
-        except Exception:
+        except Exception as error:
+            hand_on(error)
             self._watch.errors += 1
 
     def _read_some(self, queue):
@@ -157,12 +169,12 @@ class WeightScan:
         elif self._reader != get_ident():
             return
         cpu_began, until = time.thread_time(), began + self.pace.piece_s(step_s)
-        with self._watch.torch.no_grad():
+        with _out_of_autograd(self._watch.torch):
             before = began
             while queue:
                 read = self._read_piece(queue, max(int((until - before) * self._rate), _FEWEST))
                 after = time.perf_counter()
-                if read:
+                if read and before > began:  # the first finds the caches cold
                     self._rate = read / (after - before)
                 if after + _FEWEST / self._rate > until:
                     break
@@ -187,7 +199,8 @@ class WeightScan:
         except NotReadable as problem:
             done, known.reading = True, None
             self._plan.leave_out(str(problem))
-        except Exception:
+        except Exception as error:
+            hand_on(error)
             done, known.reading = True, None
             self._plan.leave_out("that could not be read: a bug in torchtop")
             raise
@@ -215,6 +228,14 @@ def _rows(parameters, held, never):
             row += [read.elements_looked or None, read.elements_near_zero, read.norm]
         row.append(known.changed)
         yield row
+
+
+@contextlib.contextmanager
+def _out_of_autograd(torch):
+    # What is made in inference mode could not be written outside of it.
+    inference = getattr(torch, "inference_mode", None)  # since torch 1.9
+    with torch.no_grad() if inference is None else inference(False), torch.no_grad():
+        yield
 
 
 def _would_be_seen(torch):
