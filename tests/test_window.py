@@ -17,7 +17,12 @@ def told(window: Window, kind: str, **body: Any) -> None:
 
 def steps(window: Window, first: int, count: int, reset: bool = False) -> None:
     """Steps of 1 s, the first of which ends at `first`."""
-    told(window, wire.STEP, rows=[[first + n, 1.0, 0, 1, None, None, None, None, None] for n in range(count)], reset=reset)
+    told(
+        window,
+        wire.STEP,
+        rows=[[first + n, 1.0, 0, 1, None, None, None, None, None] for n in range(count)],
+        reset=reset,
+    )
 
 
 def seen(window: Window) -> tuple[list[float], int, int]:

@@ -3,7 +3,8 @@
 Defining inequality: seconds of the layer's forward >= 3 times those that layers of the same type and about the same
 work take in this job, and what is above that, with backward where there is one rank only, >= 0.10 of the step (warn:
 >= 0.20, of layers whose FLOPs are known); or, for a class of the user's without a formula and without peers: >= 0.30 of
-the step and >= 10 times what moving its output takes at the best rate of this job (info only).
+the step and >= 10 times what moving its output takes at the best rate of this job (info only); or, of five layers and
+more, one whose work is known takes >= 0.60 of the step and >= 4 times what the next one takes (info only).
 
 ## What it does
 Compares each layer with others of its type whose FLOPs, parameters and output are within a factor of 4, by the time
@@ -15,8 +16,8 @@ The time above what the work needs can be had back without changing the model's 
 denormal numbers, a memory layout that does not fit.
 
 ## When it is wrong
-Every healthy model has a hottest layer: equal blocks and a large head that has the FLOPs for its time are not hot. A
-module of one's own may do arithmetic that its output does not show, such as attention over a long sequence.
+Every healthy model has a hottest layer: equal blocks are not hot. One that dwarfs all others may have to: a head over a
+large vocabulary has the work for its time, and is told without seconds. A module of one's own may do arithmetic that its output does not show, such as attention over a long sequence.
 
 ## Source
 No tool ships a threshold. A factor of 3 is beyond what shape alone costs among similar layers of one job; where the
@@ -47,6 +48,9 @@ EXCESS = 0.10  # share of the step above that; less is not worth a look
 WARN = 0.20  # share of the step, measured against peers
 CUSTOM = 0.30  # share of the step that a module without a formula takes by itself
 FAR = 10.0  # times what moving its output takes
+ALONE = 0.60  # share of the step of one layer that dwarfs all others
+APART = 4.0  # times what the next layer takes
+_LAYERS = 5  # with fewer one has to be the largest by far
 _ALIKE = 4.0  # factor within which FLOPs, parameters and output of peers are
 _PEERS = 2  # fewer are no measure
 _SAMPLES = 5  # of stacks inside the layer: fewer do not tell its line
@@ -76,7 +80,7 @@ def check(seen: Seen) -> Judgement:
     large = [layer for layer in slow.layers if layer.share is not None and layer.share >= EXCESS and layer.calls]
     found = [hot for layer in large if (hot := _against_peers(slow, layer) or _by_itself(slow, layer)) is not None]
     if not found:
-        return None
+        return _dwarfs_all(slow)
     hot = max(found, key=lambda one: (one.measured, one.share * (1 - one.expected_s / one.own_s)))
     layer = hot.layer
     excess = hot.share * (1 - hot.expected_s / hot.own_s)
@@ -97,6 +101,33 @@ def check(seen: Seen) -> Judgement:
         summary=f"{name} ({layer.type}) takes {hot.share:.0%} of the step, {hot.own_s / hot.expected_s:.1f} times what "
         f"{'layers like it need' if hot.measured else 'moving its output takes'}",
         where=where,
+        remedies=REMEDIES,
+    )
+
+
+def _dwarfs_all(slow: RankSeen) -> Finding | None:
+    """A layer that does what its work asks for, while hardly anything else in the model has any."""
+    if slow.facts.distributed is not None:
+        return None  # the layer that comes last in backward waits there for all ranks
+    timed = sorted((layer for layer in slow.layers if layer.share), key=lambda layer: -(layer.share or 0.0))
+    if len(timed) < _LAYERS or not timed[0].flops:
+        return None
+    layer, share, following = timed[0], timed[0].share or 0.0, timed[1].share or 0.0
+    if share < ALONE or share < APART * following:
+        return None
+    return Finding(
+        code=CODE,
+        severity="info",
+        confidence="low",
+        recoverable_s=None,
+        share=min(share, 1.0),
+        evidence=(
+            number("the layer by itself", share, "of the step", slow.window_s),
+            number("the next one", following, "of the step", slow.window_s),
+            number("its work in forward", layer.flops or 0.0, "FLOP/step", slow.window_s),
+        ),
+        summary=f"{layer.name or 'the root'} ({layer.type}) takes {share:.0%} of the step, the next layer {following:.0%}",
+        where=place.of(slow) | place.of_layer(layer),
         remedies=REMEDIES,
     )
 

@@ -2,7 +2,8 @@
 
 Defining inequality: growth of resident memory without mapped files (CPU) or allocated memory (CUDA) per second, by the
 low end of its interval over ten stretches of the window, goes on in every third of it and either is >= 1 MB a step and
->= 1 % of the peak within the window, or fills what is left of the memory within 24 hours.
+>= 1 % of the peak within the window, or fills what is left of the memory within 24 hours; info where that is later than
+500 times the readings lasted.
 
 ## What it does
 Takes the least of each stretch of readings, so that what a step allocates and frees again does not count, and looks
@@ -12,8 +13,8 @@ whether it rises all the time.
 A list of losses with their graphs or a cache without a bound ends the job hours later.
 
 ## When it is wrong
-Memory that rises at first and then stays is warm-up: growth that slows down to less than half is not told. A replay
-buffer or a cache that will be full some day looks the same as a leak. Kernels before 4.5 do not tell mapped files from
+Memory that rises at first and then stays is warm-up: growth that slows down to less than half is not told. Inputs of
+ever new shapes fill the heap with gaps for the first minutes; what a short look says of a day is a hint. A replay buffer or a cache that will be full some day looks the same as a leak. Kernels before 4.5 do not tell mapped files from
 the rest: there, with reads from storage as large as the growth, the rule abstains.
 
 ## Source
@@ -42,6 +43,7 @@ PER_STEP = 1e6  # bytes a step
 OF_PEAK = 0.01  # of the highest reading, within the window
 FULL_H = 24.0  # h until the memory is full
 CRITICAL_H = 1.0  # h until the memory is full
+AHEAD = 500  # times the span of the readings, for which they may speak: 3 hours for 20 seconds
 LEAST_BYTES = 16 * 2**20  # bytes within the window: allocators and caches drift by less
 _WARM_UP_S = 2.0  # s after the first reading: attaching itself loads code
 _STRETCHES = 10  # of the window: the least of each is what stays
@@ -50,11 +52,12 @@ _SLOWS_DOWN = 0.5  # growth of the second half by that of the first: below it wi
 
 
 class _Growth(NamedTuple):
-    """rate: bytes/s; grown: bytes from the first stretch to the last."""
+    """rate: bytes/s; grown: bytes from the first stretch to the last; span_s: s from the first reading to the last."""
 
     rate: Interval
     grown: float
     peak: float
+    span_s: float
 
 
 def check(seen: Seen) -> Judgement:
@@ -73,7 +76,11 @@ def check(seen: Seen) -> Judgement:
         return None
     if _mapped_files(rank) >= growth.rate.mean:
         return Abstain("memory grows, but so much is read from storage that mapped files may be the reason")
-    level: Literal["warn", "critical"] = "critical" if hours is not None and hours <= CRITICAL_H else "warn"
+    level: Literal["info", "warn", "critical"] = "warn"
+    if hours is not None and hours <= CRITICAL_H:
+        level = "critical"
+    elif not fast and hours is not None and hours * 3600 > AHEAD * growth.span_s:
+        level = "info"
     held = footprint(seen)
     left = f"; at this rate it is full in {_span(hours)}" if hours is not None and hours <= FULL_H else ""
     return Finding(
@@ -114,7 +121,8 @@ def _growth(rank: RankSeen) -> _Growth | None:
     goes_on = levels[third] > levels[0] and levels[-1 - third] > levels[third] and levels[-1] > levels[-1 - third]
     if not goes_on or second < _SLOWS_DOWN * first:
         rate = Interval(0.0, 0.0, 0.0)
-    return _Growth(rate, levels[-1] - levels[0], max(value for _, value in readings))
+    span_s = readings[-1][0] - readings[0][0]
+    return _Growth(rate, levels[-1] - levels[0], max(value for _, value in readings), span_s)
 
 
 def _hours_left(seen: Seen, growth: _Growth) -> float | None:

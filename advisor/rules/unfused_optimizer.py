@@ -1,7 +1,7 @@
 """unfused-optimizer: the optimizer goes through its parameters one operation at a time.
 
 Defining inequality: seconds in Optimizer.step >= 0.15 of the step, by the low end of the interval, in a class of
-torch.optim that has a fused kernel for the device and does not use it; warn where that kernel would give back >= 0.25
+torch.optim that has a fused kernel for the device and does not use it; warn where that kernel would give back >= 0.40
 of the step, else info.
 
 ## What it does
@@ -17,7 +17,7 @@ own is not judged. Gradient clipping and schedulers are not part of this time.
 
 ## Source
 pytscope 0.2.1 `OPTIMIZER_HEAVY`: 15 % of the step. Torch's default is not to fuse, and small models that are well have
-20 to 40 % of their step in it: so a warning is for a quarter of the step that is to be had. What a fused kernel leaves
+20 to 50 % of their step in it: a warning is for 40 % of the step that are to be had. What a fused kernel leaves
 was measured on a CPU with torch 2.13: about 0.28 of Adam's and AdamW's step (0.19 to 0.35 by size), 0.42 of Adagrad's,
 0.60 of SGD's with momentum. On CUDA, where torch groups tensors by itself, 0.75 is a careful guess.
 """
@@ -36,7 +36,7 @@ NEEDS = ("steps", "training", "optimizer")
 REMEDIES = ("fused-optimizer",)
 MIN_STEPS = 10  # fewer and one slow step decides
 SHARE = 0.15  # of the step; pytscope 0.2.1
-WARN = 0.25  # of the step that a fused kernel gives back; less is no fault of a job that runs with torch's defaults
+WARN = 0.40  # of the step that a fused kernel gives back; less is no fault of a job that runs with torch's defaults
 
 
 def check(seen: Seen) -> Judgement:

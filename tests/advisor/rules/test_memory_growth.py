@@ -38,7 +38,8 @@ def rising(bytes_per_s: float) -> Callable[[int], float]:
     [
         (0.0, 50 * GIB, None),
         (0.5e6, 50 * GIB, None),  # 10 MB in the window: caches
-        (2e6, 200 * GIB, "warn"),  # 8 hours until the machine's 64 GiB are full
+        (2e6, 200 * GIB, "info"),  # 8 hours until the machine's 64 GiB are full: too far for a look of 20 s
+        (2e6, 15 * GIB, "warn"),  # 2 hours
         (12e6, 50 * GIB, "warn"),  # 1.2 MB a step
         (20e6, 50 * GIB, "critical"),  # 45 minutes
         (1.5e6, 1 * GIB, "critical"),

@@ -65,8 +65,8 @@ def test_of_two_optimizers_it_is_not_known_which_takes_the_time() -> None:
 
 @pytest.mark.parametrize(("optimizer", "told"), [(ADAMW, "warn"), (SGD, "info")])
 def test_severity_by_what_is_to_be_had(optimizer: OptimizerFacts, told: str) -> None:
-    """Of 0.4 of the step 0.288 and 0.16."""
-    found = unfused_optimizer.check(job(0.4, optimizer))
+    """Of 0.65 of the step 0.468 and 0.26."""
+    found = unfused_optimizer.check(job(0.65, optimizer))
     assert isinstance(found, Finding)
     assert found.severity == told
 
