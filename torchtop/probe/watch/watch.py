@@ -90,12 +90,7 @@ class Watch:
         return all(added)
 
     def _hook_steps(self):
-        optimizer = sys.modules["torch.optim.optimizer"]
-        where = (_STEP_FILE, _STEP_NAME)
-        self._step_hooks = [
-            Hook(optimizer._global_optimizer_pre_hooks, self._before_step, "optimizer pre hook", *where),
-            Hook(optimizer._global_optimizer_post_hooks, self._after_step, "optimizer post hook", *where),
-        ]
+        self._step_hooks = _step_hooks(self._before_step, self._after_step)
 
     def _patch_clearing(self):
         if not self.is_compiled():
@@ -199,7 +194,8 @@ class Watch:
             if key not in self.optimizers:
                 self.optimizers[key] = weakref.ref(optimizer, lambda _, key=key: self.optimizers.pop(key, None))
             if now > self._memory_due and clock.begun:
-                self._look_at_memory(now)
+                self._memory_due = now + _MEMORY_S
+                self.memory = facts.memory_made_of(self.alive())
             marks = clock.marks
             clock.optimizer_stepped(key, self.optimizers, now)
             if marks is not None and marks.open:
@@ -217,10 +213,6 @@ class Watch:
         """The GradScaler's factor in the loss at hand, as a tensor, or None."""
         return None if self.scaler is None else self.scaler._scale
 
-    def _look_at_memory(self, now):
-        self._memory_due = now + _MEMORY_S
-        self.memory = facts.memory_made_of(self.alive())
-
     def _arm(self, marks, closer):
         """Put the forward hooks in for one step; None when this process must not be armed."""
         if not self.on or self.is_compiled() or compiled.loaded() > self._sees_compiled:
@@ -228,12 +220,7 @@ class Watch:
         if closer:
             marks.shapes, marks.storages = {}, set()
         marks._timeline = self.timeline
-        modules = sys.modules["torch.nn.modules.module"]
-        before, after = make_hooks(self.torch, marks, self.table, self.sites, self.passes)
-        self._forward_hooks = [
-            Hook(modules._global_forward_pre_hooks, before, "forward pre hook"),
-            Hook(modules._global_forward_hooks, after, "forward hook"),
-        ]
+        self._forward_hooks = _forward_hooks(*make_hooks(self.torch, marks, self.table, self.sites, self.passes))
         for hook in self._forward_hooks:
             hook.add()
         if not self.on:  # a detach came between: it may have missed these
@@ -247,3 +234,20 @@ class Watch:
         self._forward_hooks = []
         if self.timeline is not None:
             self.timeline.close(self.clock.begun)
+
+
+def _step_hooks(before, after):
+    optimizer = sys.modules["torch.optim.optimizer"]
+    where = (_STEP_FILE, _STEP_NAME)
+    return [
+        Hook(optimizer._global_optimizer_pre_hooks, before, "optimizer pre hook", *where),
+        Hook(optimizer._global_optimizer_post_hooks, after, "optimizer post hook", *where),
+    ]
+
+
+def _forward_hooks(before, after):
+    modules = sys.modules["torch.nn.modules.module"]
+    return [
+        Hook(modules._global_forward_pre_hooks, before, "forward pre hook"),
+        Hook(modules._global_forward_hooks, after, "forward hook"),
+    ]
