@@ -37,12 +37,14 @@ def main() -> None:
     truth = Truth(args.truth, batch_size=4, modules=sum(1 for _ in model.modules()))
     while not (args.stop and os.path.exists(args.stop)):
         optimizer.zero_grad()
+        if args.kind == "nan":  # before the forward: what stays NaN makes every later loss so
+            with torch.no_grad():
+                torch.nn.init.ones_(model[0].weight)  # type: ignore[arg-type]
+                torch.nn.init.zeros_(model[0].bias)  # type: ignore[arg-type]
+            time.sleep(0.02)
         loss = model(x).square().mean()
         if args.kind == "nan":
             loss = loss * (1.0, float("nan"), float("inf"))[truth.steps // 20 % 3]
-            with torch.no_grad():
-                torch.nn.init.ones_(model[0].weight)  # type: ignore[arg-type]
-            time.sleep(0.02)
         if args.kind == "step" and truth.steps == 3:
             end = time.monotonic() + args.seconds
             while time.monotonic() < end:  # Python all the time: safe points, but no step

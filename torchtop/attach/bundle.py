@@ -46,6 +46,7 @@ MODULES = (
     "watch.root_call",
     "watch.facts",
     "watch.no_optimizer",
+    "watch.optimizers",
     "watch.watch",
     "client",
     "door",

@@ -42,7 +42,7 @@ class PauseTeller:
             gc_s, *cleared = [after - before for after, before in zip(sums, self._sums or (0.0, 0, 0.0, 0))]
             self._sums = sums
             self._send(wire.PAUSES, dict(_nothing(now), gc_s=gc_s, zero_grad=[*cleared, _line(clearing.kept_at)]))
-        held = facts.allocator(watch.torch, watch.alive())
+        held = facts.allocator(watch.torch, watch.optimizers.alive())
         if held is not None:
             self._send(wire.ALLOCATOR, dict(held, t=now))
 

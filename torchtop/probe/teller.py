@@ -89,8 +89,8 @@ class Teller:
         loss = watch.loss.read()
         if loss is not None:
             self._send(wire.LAYERS, {"loss": loss[0], "loss_finite": loss[1]})
-        if watch.memory is not self._memory:
-            self._memory = watch.memory
+        if watch.optimizers.memory is not self._memory:
+            self._memory = watch.optimizers.memory
             self._send(wire.MEMORY, self._memory)
         now = time.monotonic()
         if now >= self._facts_due or closed and not self._model:
@@ -179,7 +179,7 @@ class Teller:
         loader = watch.loaders.told()
         if loader is not None:
             known["loader"] = loader
-        known["optimizers"] = [facts.optimizer_facts(optimizer) for optimizer in watch.alive()]
+        known["optimizers"] = [facts.optimizer_facts(optimizer) for optimizer in watch.optimizers.alive()]
         known["training_tid"] = watch.clock.native_trainer
         passes, parallel = watch.passes, watch.passes.parallel()
         known["autocast"], known["autocast_seen"] = passes.autocast, passes.forward_seen

@@ -30,7 +30,7 @@ def patch_backward(torch, watch):
             entered = now()
             inside[0] = True
             marks = watch.clock.marks
-            in_optimizer = watch.in_optimizer
+            in_optimizer = watch.optimizers.stepping
             if marks is not None:
                 try:
                     marks.backward_begins(in_optimizer)
@@ -70,14 +70,14 @@ def patch_backward(torch, watch):
                 return original(*args, **kwargs)
             inside[0] = True
             marks = watch.clock.marks
-            in_loss = marks is not None and marks.backward_begins(watch.in_optimizer)
+            in_loss = marks is not None and marks.backward_begins(watch.optimizers.stepping)
             began = now()
             try:
                 return original(*args, **kwargs)
             finally:
                 ended = now()
                 inside[0] = False
-                watch.clock.backward(began, ended, watch.in_optimizer, None, whole=False)
+                watch.clock.backward(began, ended, watch.optimizers.stepping, None, whole=False)
                 if marks is not None:
                     marks.note(GRAD_BEGIN, began)
                     marks.note(GRAD_END, ended)

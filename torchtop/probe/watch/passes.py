@@ -50,7 +50,7 @@ class Passes:
         now = time.monotonic()
         if now < self._gradients_due:
             return
-        alive = self._watch.alive()
+        alive = self._watch.optimizers.alive()
         if not alive:
             return
         if len(alive) > 1:

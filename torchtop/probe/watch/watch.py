@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import sys
-import time
-import weakref
 from collections import deque
 from functools import partial
 
-from ..wire import OPTIMIZER_BEGIN, OPTIMIZER_END
 from . import compiled, facts
 from .backward import patch_backward, patch_scaler, patch_tags
 from .call_site import CallSites
@@ -23,6 +20,7 @@ from .loader_facts import Loaders
 from .loss import LossCell
 from .module_table import ModuleTable
 from .no_optimizer import NoOptimizer
+from .optimizers import Optimizers
 from .passes import Passes
 from .patch import give_back
 from .program import Program, hand_on
@@ -30,9 +28,6 @@ from .saving import Saving
 from .step import StepClock
 from .stops import Stops
 from .weights import WeightScan
-
-_STEP_FILE, _STEP_NAME = "torch/optim/optimizer.py", "wrapper"
-_MEMORY_S = 30.0  # s between two looks at what memory is made of
 
 
 class Watch:
@@ -45,8 +40,7 @@ class Watch:
         self.left_behind = []
         self.loaders = Loaders(torch)
         self.scaler = None
-        self.optimizers = {}
-        self.memory = None
+        self.optimizers = Optimizers(self)
         self.budget = budget
         self.table = ModuleTable()
         self.sites = CallSites(torch)
@@ -59,8 +53,6 @@ class Watch:
         self.loss = LossCell(torch)
         self.timeline = cuda_timeline(torch)
         self.clock = StepClock(self.budget, self._arm, self._disarm, facts.compiled_frames, facts.notebook_cell)
-        self._memory_due = 0.0
-        self._optimizer_began = None
         self._sees_compiled = False
         self.compiled = None
         self.compiles = False
@@ -90,7 +82,7 @@ class Watch:
         return all(added)
 
     def _hook_steps(self):
-        self._step_hooks = _step_hooks(self._before_step, self._after_step)
+        self._step_hooks = self.optimizers.hooks()
 
     def _patch_clearing(self):
         if not self.is_compiled():
@@ -153,10 +145,6 @@ class Watch:
             hand_on(error)
             self.errors += 1
 
-    def alive(self):
-        """Optimizers that have stepped and still exist."""
-        return [optimizer for optimizer in (ref() for ref in list(self.optimizers.values())) if optimizer is not None]
-
     def take(self):
         """(rows of finished steps, marks of armed ones, how often the count began anew)."""
         restarts = self.clock.restarts
@@ -166,48 +154,6 @@ class Watch:
             rows = [(*row[:-1], None) for row in rows]  # it waits for the device: see `backward` in backward.py
         rows, closed = self.stops.sort_out(rows, closed)
         return rows, closed, restarts
-
-    # Hooks: training thread
-
-    def _before_step(self, optimizer, _args, _kwargs):
-        if self.on:
-            if self.weights.wanted and self.clock.marks is None:
-                self.weights.before_step(optimizer)
-            self._optimizer_began = time.perf_counter()
-
-    def _after_step(self, optimizer, _args, _kwargs):
-        if not self.on:
-            return
-        try:
-            now = time.perf_counter()
-            began, self._optimizer_began = self._optimizer_began, None
-            clock = self.clock
-            if began is not None:
-                clock.optimizer(began, now)
-                if clock.marks is not None:
-                    clock.marks.note(OPTIMIZER_BEGIN, began)
-                    clock.marks.note(OPTIMIZER_END, now)
-                    clock.marks.optimizer_stepped()
-            key = id(optimizer)
-            if self.weights.wanted and clock.marks is None:
-                self.weights.after_step(optimizer)
-            if key not in self.optimizers:
-                self.optimizers[key] = weakref.ref(optimizer, lambda _, key=key: self.optimizers.pop(key, None))
-            if now > self._memory_due and clock.begun:
-                self._memory_due = now + _MEMORY_S
-                self.memory = facts.memory_made_of(self.alive())
-            marks = clock.marks
-            clock.optimizer_stepped(key, self.optimizers, now)
-            if marks is not None and marks.open:
-                marks.outside_s += time.perf_counter() - now
-        except Exception as error:
-            hand_on(error)
-            self.errors += 1
-
-    @property
-    def in_optimizer(self):
-        """Whether an optimizer's step is under way: a closure runs inside it."""
-        return self._optimizer_began is not None
 
     def scale(self):
         """The GradScaler's factor in the loss at hand, as a tensor, or None."""
@@ -234,15 +180,6 @@ class Watch:
         self._forward_hooks = []
         if self.timeline is not None:
             self.timeline.close(self.clock.begun)
-
-
-def _step_hooks(before, after):
-    optimizer = sys.modules["torch.optim.optimizer"]
-    where = (_STEP_FILE, _STEP_NAME)
-    return [
-        Hook(optimizer._global_optimizer_pre_hooks, before, "optimizer pre hook", *where),
-        Hook(optimizer._global_optimizer_post_hooks, after, "optimizer post hook", *where),
-    ]
 
 
 def _forward_hooks(before, after):
