@@ -49,9 +49,9 @@ def watched_and_alone(steps: int, folder: Path) -> tuple[list[Reading], list[Rea
         while any(job.poll() is None for job in jobs):
             for name, job in zip(("watched", "alone"), jobs, strict=True):
                 done = _steps_done(folder / name)
-                if job.poll() is None and done:
+                if job.poll() is None and 0 < done < steps:  # after its last step it gives its memory back
                     found[name].append(Reading(time.monotonic(), done, _rss_bytes(job.pid)))
-            if monitor.poll() is None and found["watched"]:
+            if jobs[0].poll() is None and found["watched"]:
                 found["monitor"].append(Reading(time.monotonic(), found["watched"][-1].steps, _rss_bytes(monitor.pid)))
             time.sleep(EVERY_S)
         if [job.wait() for job in jobs] != [0, 0] or monitor.wait(60) != 0:
@@ -87,7 +87,4 @@ def _steps_done(folder: Path) -> int:
 
 
 def _rss_bytes(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-    except (OSError, IndexError):
-        return 0
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")

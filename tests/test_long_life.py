@@ -26,7 +26,7 @@ from torchtop.step_statistics import statistics
 from torchtop.window import RankWindow
 
 STEPS = 20_000
-GROWTH = 2 << 20  # bytes that watching may add to the job over all these steps: less than 105 a step
+GROWTH = 512 << 10  # bytes that watching may add to the job over all these steps: less than 27 a step
 
 
 @pytest.fixture
