@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from torchtop.advisor import place
-from torchtop.advisor.judgement import Abstain, Confidence
+from torchtop.advisor.judgement import Abstain, Confidence, Judgement
 from torchtop.advisor.statistics import Interval, interval
 from torchtop.record import GpuSample
 from torchtop.seen import DeviceSeen, RankSeen, Seen
+from torchtop.snapshot import Finding
 
 FEWEST = 10  # readings, one a second: fewer and one checkpoint decides the mean
 _LATEST = 120  # readings that are judged: two minutes
@@ -97,6 +98,18 @@ def of_rank(seen: Seen, rank: RankSeen) -> tuple[Gpu, ...] | Abstain:
     return tuple(_gpu(device, rank) for held_bytes, device in held if held_bytes >= _STRAY * held[0][0])
 
 
+def first_of(seen: Seen, rank: RankSeen) -> Gpu | Abstain:
+    """The GPU that holds most of a rank's device memory."""
+    gpus = of_rank(seen, rank)
+    return gpus if isinstance(gpus, Abstain) else gpus[0]
+
+
+def published(gpu: Gpu) -> Mapping[str, float] | Abstain:
+    """Peak rates by dtype, in operations per second, as the vendor gives them; at least one."""
+    told = gpu.device.peak_flops_per_s
+    return told or Abstain(f"no published peak rates of {gpu.latest.name or gpu.label} are known")
+
+
 def of_job(seen: Seen) -> tuple[Gpu, ...] | Abstain:
     """The GPUs of all attached ranks, each once; at least one."""
     found: dict[tuple[int, int | None], Gpu] = {}
@@ -109,6 +122,16 @@ def of_job(seen: Seen) -> tuple[Gpu, ...] | Abstain:
         for gpu in gpus:
             found.setdefault((gpu.latest.index, gpu.latest.mig_index), gpu)
     return tuple(found.values()) or missing or Abstain("no rank is attached")
+
+
+def judged(seen: Seen, judge: Callable[[Seen, Gpu], Judgement]) -> tuple[list[Finding], Abstain | None]:
+    """What `judge` finds on each GPU of the job, and the first reason why it could not say."""
+    gpus = of_job(seen)
+    if isinstance(gpus, Abstain):
+        return [], gpus
+    answers = [judge(seen, gpu) for gpu in gpus]
+    found = [one for one in answers if isinstance(one, Finding)]
+    return found, next((one for one in answers if isinstance(one, Abstain)), None)
 
 
 def _undivided(seen: Seen) -> list[DeviceSeen]:

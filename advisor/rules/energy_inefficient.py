@@ -22,7 +22,7 @@ what a well-used card has. Recorded from published numbers, not yet seen live.
 
 from __future__ import annotations
 
-from torchtop.advisor.gpus import of_rank
+from torchtop.advisor.gpus import first_of
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number
 from torchtop.advisor.least_time import ALL, products, seconds
 from torchtop.seen import Seen
@@ -39,10 +39,9 @@ def check(seen: Seen) -> Judgement:
     """Judge the slowest rank and its first GPU."""
     slow = seen.slow
     assert slow is not None
-    gpus = of_rank(seen, slow)
-    if isinstance(gpus, Abstain):
-        return gpus
-    gpu = gpus[0]
+    gpu = first_of(seen, slow)
+    if isinstance(gpu, Abstain):
+        return gpu
     power = gpu.mean("power_w", lambda one: one.power_w)
     if isinstance(power, Abstain):
         return power

@@ -24,7 +24,7 @@ TFLOP/s); PyTorch "CUDA semantics", TensorFloat-32. Recorded from published numb
 from __future__ import annotations
 
 from torchtop.advisor import place
-from torchtop.advisor.gpus import Gpu, of_rank
+from torchtop.advisor.gpus import Gpu, first_of, published
 from torchtop.advisor.judgement import Abstain, Judgement, number
 from torchtop.advisor.least_time import is_convolution, products, seconds, tf32_is_on
 from torchtop.seen import RankSeen, Seen
@@ -43,15 +43,15 @@ def check(seen: Seen) -> Judgement:
     assert slow is not None
     if tf32_is_on(slow):
         return None
-    gpus = of_rank(seen, slow)
-    if isinstance(gpus, Abstain):
-        return gpus
-    peaks = gpus[0].device.peak_flops_per_s
-    if not peaks:
-        return Abstain(f"no published peak rates of {gpus[0].latest.name or gpus[0].label} are known")
+    gpu = first_of(seen, slow)
+    if isinstance(gpu, Abstain):
+        return gpu
+    peaks = published(gpu)
+    if isinstance(peaks, Abstain):
+        return peaks
     if "tf32" not in peaks or "float32" not in peaks:
         return None  # a card without TF32
-    return _judge(slow, gpus[0], peaks["tf32"] / peaks["float32"])
+    return _judge(slow, gpu, peaks["tf32"] / peaks["float32"])
 
 
 def _judge(slow: RankSeen, gpu: Gpu, faster: float) -> Finding | None:

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from torchtop.advisor import place
 from torchtop.advisor.cores import used
-from torchtop.advisor.gpus import idle, of_rank
+from torchtop.advisor.gpus import first_of, idle
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number, severity
 from torchtop.advisor.lines import Line, find_line
 from torchtop.advisor.statistics import Interval, proportion
@@ -51,10 +51,9 @@ def check(seen: Seen) -> Judgement:
     """Judge the slowest rank, by the stacks of its training thread and its first GPU."""
     slow = seen.slow
     assert slow is not None
-    gpus = of_rank(seen, slow)
-    if isinstance(gpus, Abstain):
-        return gpus
-    gpu = gpus[0]
+    gpu = first_of(seen, slow)
+    if isinstance(gpu, Abstain):
+        return gpu
     rest = gpu.mean("util", idle)
     if isinstance(rest, Abstain):
         return rest

@@ -24,7 +24,7 @@ us). Tested on windows by hand; not yet seen live.
 
 from __future__ import annotations
 
-from torchtop.advisor.gpus import Gpu, idle, of_rank, sure
+from torchtop.advisor.gpus import Gpu, first_of, idle, sure
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number
 from torchtop.advisor.statistics import Interval, share
 from torchtop.seen import RankSeen, Seen
@@ -46,10 +46,9 @@ def check(seen: Seen) -> Judgement:
     """Judge the first GPU of the slowest rank by the calls of its layers."""
     slow = seen.slow
     assert slow is not None
-    gpus = of_rank(seen, slow)
-    if isinstance(gpus, Abstain):
-        return gpus
-    gpu = gpus[0]
+    gpu = first_of(seen, slow)
+    if isinstance(gpu, Abstain):
+        return gpu
     rest = gpu.mean("util", idle)
     if isinstance(rest, Abstain):
         return rest

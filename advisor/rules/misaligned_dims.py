@@ -25,7 +25,7 @@ from __future__ import annotations
 from math import prod
 
 from torchtop.advisor import place
-from torchtop.advisor.gpus import of_rank
+from torchtop.advisor.gpus import first_of
 from torchtop.advisor.judgement import Abstain, Judgement, number
 from torchtop.advisor.least_time import is_convolution, products, seconds
 from torchtop.seen import Seen
@@ -45,34 +45,33 @@ def check(seen: Seen) -> Judgement:
     """Judge the 16-bit layers of the slowest rank."""
     slow = seen.slow
     assert slow is not None
-    gpus = of_rank(seen, slow)
-    if isinstance(gpus, Abstain):
-        return gpus
-    device = gpus[0].device
-    all_of_it = products(slow, device)
+    gpu = first_of(seen, slow)
+    if isinstance(gpu, Abstain):
+        return gpu
+    all_of_it = products(slow, gpu.device)
     odd = [one for one in all_of_it if one.layer.dtype in ("float16", "bfloat16") and _odd(one.layer)]
     total = sum(one.flops for one in all_of_it)
     part = sum(one.flops for one in odd) / total if total else 0.0
     if not odd or part < INFO:
         return None
-    least_s, step_s = seconds(odd, device), slow.plain_mean_s or 0.0
+    least_s, step_s = seconds(odd, gpu.device), slow.plain_mean_s or 0.0
     heaviest = max(odd, key=lambda one: one.flops)
     sizes = ", ".join(str(size) for size in _odd(heaviest.layer))
     return Finding(
         code=CODE,
         severity="warn" if step_s and least_s >= WARN * step_s else "info",
-        confidence="medium" if device.peak_flops_per_s else "low",
-        recoverable_s=PENALTY * least_s if device.peak_flops_per_s else None,
+        confidence="medium" if gpu.device.peak_flops_per_s else "low",
+        recoverable_s=PENALTY * least_s if gpu.device.peak_flops_per_s else None,
         share=part,
         evidence=(
             number("operations in layers with odd sizes", part, "of all layers'", slow.window_s),
             number("such layers", len(odd), "layers", slow.window_s),
-            *_least(least_s, device.peak_flops_per_s, slow.window_s),
+            *_least(least_s, gpu.device.peak_flops_per_s, slow.window_s),
             *(number("size not divisible by 8", size, "elements", slow.window_s) for size in _odd(heaviest.layer)),
         ),
         summary=f"{heaviest.layer.name or 'the root'} ({heaviest.layer.type}) has a size of {sizes}, not a multiple of "
         f"{MULTIPLE}: {part:.0%} of the operations are in such layers",
-        where={**gpus[0].where, **place.of_layer(heaviest.layer)},
+        where={**gpu.where, **place.of_layer(heaviest.layer)},
         remedies=REMEDIES,
     )
 

@@ -22,7 +22,7 @@ not yet seen live.
 
 from __future__ import annotations
 
-from torchtop.advisor.gpus import of_limit, of_rank, sure
+from torchtop.advisor.gpus import first_of, of_limit, sure
 from torchtop.advisor.judgement import Abstain, Judgement, measured
 from torchtop.advisor.statistics import Interval
 from torchtop.seen import Seen
@@ -41,10 +41,9 @@ def check(seen: Seen) -> Judgement:
     """Judge the first GPU of the slowest rank."""
     slow = seen.slow
     assert slow is not None
-    gpus = of_rank(seen, slow)
-    if isinstance(gpus, Abstain):
-        return gpus
-    gpu = gpus[0]
+    gpu = first_of(seen, slow)
+    if isinstance(gpu, Abstain):
+        return gpu
     util = gpu.mean("util", lambda one: one.util)
     power = gpu.mean("power_w", of_limit)
     if isinstance(util, Abstain):

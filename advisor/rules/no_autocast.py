@@ -24,7 +24,7 @@ datasheet (19.5, 156, 312 TFLOP/s). Recorded from published numbers, not yet see
 from __future__ import annotations
 
 from torchtop.advisor import place
-from torchtop.advisor.gpus import Gpu, of_rank
+from torchtop.advisor.gpus import Gpu, first_of, published
 from torchtop.advisor.judgement import Abstain, Judgement, number
 from torchtop.advisor.least_time import products, seconds
 from torchtop.seen import RankSeen, Seen
@@ -44,14 +44,14 @@ def check(seen: Seen) -> Judgement:
     assert slow is not None
     if slow.facts.autocast is not None:
         return None
-    gpus = of_rank(seen, slow)
-    if isinstance(gpus, Abstain):
-        return gpus
-    peaks = gpus[0].device.peak_flops_per_s
-    if not peaks:
-        return Abstain(f"no published peak rates of {gpus[0].latest.name or gpus[0].label} are known")
+    gpu = first_of(seen, slow)
+    if isinstance(gpu, Abstain):
+        return gpu
+    peaks = published(gpu)
+    if isinstance(peaks, Abstain):
+        return peaks
     half = "bfloat16" if "bfloat16" in peaks else "float16" if "float16" in peaks else None
-    return None if half is None else _judge(slow, gpus[0], half)
+    return None if half is None else _judge(slow, gpu, half)
 
 
 def _judge(slow: RankSeen, gpu: Gpu, half: str) -> Finding | None:

@@ -21,7 +21,7 @@ gpuprof 0.7.1 `insights.py` (share of the peak < 30 %); gpu-idle 0.1.0 (80 % bus
 
 from __future__ import annotations
 
-from torchtop.advisor.gpus import of_rank
+from torchtop.advisor.gpus import first_of, published
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number
 from torchtop.advisor.least_time import ALL, products, seconds
 from torchtop.seen import Seen
@@ -42,18 +42,18 @@ def check(seen: Seen) -> Judgement:
     assert slow is not None
     if slow.facts.compiled_frames:
         return None
-    gpus = of_rank(seen, slow)
-    if isinstance(gpus, Abstain):
-        return gpus
-    gpu = gpus[0]
+    gpu = first_of(seen, slow)
+    if isinstance(gpu, Abstain):
+        return gpu
     util = gpu.mean("util", lambda one: one.util)
     if isinstance(util, Abstain):
         return util
     calls, step_s = sum(layer.calls for layer in slow.layers), slow.plain_mean_s
     if not step_s or util.low < BUSY or calls < CALLS:
         return None
-    if not gpu.device.peak_flops_per_s:
-        return Abstain(f"no published peak rates of {gpu.latest.name or gpu.label} are known")
+    peaks = published(gpu)
+    if isinstance(peaks, Abstain):
+        return peaks
     known = products(slow, gpu.device)
     if not known or any(one.kind is None for one in known):
         return Abstain("the operations of its layers, or this card's peak for them, are not known")

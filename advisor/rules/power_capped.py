@@ -29,7 +29,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from torchtop.advisor.gpus import Gpu, clock, of_job, of_limit, sure
+from torchtop.advisor.gpus import Gpu, clock, judged, of_limit, sure
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number
 from torchtop.advisor.statistics import Interval
 from torchtop.record import GpuSample
@@ -66,17 +66,7 @@ SOLD_WITH = {
 
 def check(seen: Seen) -> Judgement:
     """Judge the GPU of the job whose clock is lowest for want of power."""
-    gpus = of_job(seen)
-    if isinstance(gpus, Abstain):
-        return gpus
-    missing: Abstain | None = None
-    found: list[Finding] = []
-    for gpu in gpus:
-        answer = _judge(seen, gpu)
-        if isinstance(answer, Abstain):
-            missing = missing or answer
-        elif answer is not None:
-            found.append(answer)
+    found, missing = judged(seen, _judge)
     # A brake or a lowered limit on one GPU matters more than the usual cap of another.
     return max(found, key=lambda one: (one.severity == "warn", one.share or 0.0)) if found else missing
 

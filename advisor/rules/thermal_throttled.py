@@ -23,7 +23,7 @@ NVML API reference, nvmlClocksEventReasons; gpuprof 0.7.1 (SM clock 15 % down), 
 
 from __future__ import annotations
 
-from torchtop.advisor.gpus import Gpu, clock, of_job, sure
+from torchtop.advisor.gpus import Gpu, clock, judged, sure
 from torchtop.advisor.judgement import Abstain, Judgement, Severity, measured, number
 from torchtop.advisor.statistics import Interval, mean_of_known
 from torchtop.record import GpuSample
@@ -44,17 +44,7 @@ HOT_C = 85.0  # degrees C (TraceML), for a driver that gives no reasons
 
 def check(seen: Seen) -> Judgement:
     """Judge the GPU of the job that loses most."""
-    gpus = of_job(seen)
-    if isinstance(gpus, Abstain):
-        return gpus
-    missing: Abstain | None = None
-    found: list[Finding] = []
-    for gpu in gpus:
-        answer = _judge(seen, gpu)
-        if isinstance(answer, Abstain):
-            missing = missing or answer
-        elif answer is not None:
-            found.append(answer)
+    found, missing = judged(seen, _judge)
     return max(found, key=lambda one: one.share or 0.0) if found else missing
 
 

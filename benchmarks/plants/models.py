@@ -15,6 +15,19 @@ def mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(width, outputs))
 
 
+def convolution(inputs: int, outputs: int) -> list[nn.Module]:
+    """A convolution of 3 x 3 with its norm."""
+    return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def switch_off(layer: nn.Conv2d, norm: nn.BatchNorm2d, alive: int) -> None:
+    """All channels of a `convolution` but the first ones, as a penalty does in the end."""
+    with torch.no_grad():
+        layer.weight[alive:] = 0
+        norm.weight[alive:] = 0
+        norm.bias[alive:] = 0
+
+
 class ConvNet(nn.Module):
     """Three stages of two convolutions each; (batch, 3, side, side) -> (batch, classes)."""
 

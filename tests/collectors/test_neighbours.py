@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import pytest
-from anyio.streams.buffered import BufferedByteReceiveStream
 
+from tests.collectors.ready import ready
 from torchtop.attach.proc import TICKS_PER_S, Stat
 from torchtop.collectors.neighbours import Look, NeighboursCollector, busiest, family, look
 from torchtop.errors import Unavailable
@@ -107,21 +105,8 @@ async def test_without_proc_it_is_unavailable(tmp_path: Path) -> None:
         await NeighboursCollector((1,), proc=tmp_path).open()
 
 
-@asynccontextmanager
-async def spinner() -> AsyncIterator[int]:
-    process = await anyio.open_process([sys.executable, "-c", SPIN], stdin=None, stderr=None, start_new_session=True)
-    assert process.stdout is not None
-    try:
-        with anyio.fail_after(60):
-            await BufferedByteReceiveStream(process.stdout).receive_until(b"ready\n", 64)
-        yield process.pid
-    finally:
-        process.kill()
-        await process.aclose()
-
-
 async def test_a_real_busy_process_is_seen_unless_it_is_ours() -> None:
-    async with spinner() as pid:
+    async with ready(sys.executable, "-c", SPIN, own_session=True) as pid:
         ours: set[int] = set()
         with anyio.fail_after(60):
             before = now = look(Path("/proc"))

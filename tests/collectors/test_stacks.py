@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
 
 import anyio
 import msgspec
 import pytest
-from anyio.streams.buffered import BufferedByteReceiveStream
 
+from tests.collectors.ready import ready
 from torchtop.collectors.stacks import RATE_HZ, StacksCollector, failure, find_py_spy, parse, parse_burst
 from torchtop.errors import Unavailable
 from torchtop.record import StackFrame, StackSample
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
+SLEEPER = (sys.executable, str(FIXTURES / "sleeper.py"))  # in `innermost`
 DUMP = (FIXTURES / "py_spy_dump.json").read_text()
 BURST = (FIXTURES / "py_spy_record.txt").read_text()
 
@@ -237,24 +237,10 @@ async def test_a_burst_that_is_cancelled_leaves_no_py_spy(tmp_path: Path) -> Non
             await anyio.sleep(0.01)
 
 
-@asynccontextmanager
-async def sleeper() -> AsyncIterator[int]:
-    """Pid of a process that sleeps in `innermost`."""
-    process = await anyio.open_process([sys.executable, str(FIXTURES / "sleeper.py")], stdin=None, stderr=None)
-    assert process.stdout is not None
-    try:
-        with anyio.fail_after(60):
-            await BufferedByteReceiveStream(process.stdout).receive_until(b"ready\n", 64)
-        yield process.pid
-    finally:
-        process.kill()
-        await process.aclose()
-
-
 async def test_real_dump_shows_where_the_target_sleeps() -> None:
     if find_py_spy() is None:
         pytest.skip("REAL PY-SPY NOT TESTED: py-spy is not installed")
-    async with sleeper() as pid:
+    async with ready(*SLEEPER) as pid:
         collector = StacksCollector((pid,), first_delay_s=0.0)
         await collector.open()
         try:
@@ -282,7 +268,7 @@ async def test_first_dump_waits_for_its_delay(tmp_path: Path) -> None:
 async def test_real_burst_is_of_the_thread_that_was_asked_for() -> None:
     if find_py_spy() is None:
         pytest.skip("REAL PY-SPY NOT TESTED: py-spy is not installed")
-    async with sleeper() as pid:
+    async with ready(*SLEEPER) as pid:
         collector = StacksCollector((pid,))
         await collector.open()
         burst = await collector.burst(pid, None, 1.0)
