@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torchtop.probe import wire
 from torchtop.seen import RankSeen
+from torchtop.snapshot import Layer
 
 _MORE = 1.5  # times as often as backward: a GAN's discriminator is called three times for two passes
 _VALIDATION = wire.FLAG_NAMES[wire.VALIDATION]
@@ -17,9 +18,10 @@ def acts(rank: RankSeen) -> bool:
     if _VALIDATION in rank.excluded:
         return False
     passes = _MORE * max(rank.micro_steps or 1.0, 1.0)
-    roots = [layer.name for layer in rank.layers if _is_root(layer.name) and layer.calls > passes]
+    roots = [layer.name for layer in rank.layers if is_root(layer) and layer.calls > passes]
     return any(layer.parameters and layer.name.startswith(root) for root in roots for layer in rank.layers)
 
 
-def _is_root(name: str) -> bool:
-    return not name or name.endswith(":")
+def is_root(layer: Layer) -> bool:
+    """Whether the program calls it itself: by its shown name (DESIGN 10)."""
+    return not layer.name or layer.name.endswith(":")

@@ -12,17 +12,17 @@ _OF_ITS_RANK = ("input-bound", "host-stall", "checkpoint-stall", "gc-pauses")  #
 # a weaker cause is told when the stronger one leaves half of the idle time unexplained), or where the time of one is
 # not known and the symptom is the worse one.
 EXPLAINS: dict[str, tuple[str, ...]] = {
-    "input-bound": ("step-jitter", "host-stall", "idle-device"),
+    "input-bound": ("step-jitter", "idle-device"),
     "loader-oversubscribed": ("input-bound", "host-contended", "step-jitter", "idle-device"),
     "worker-imbalance": ("input-bound", "step-jitter", "idle-device"),
     "host-stall": ("step-jitter", "idle-device"),
-    "checkpoint-stall": ("step-jitter", "host-stall", "idle-device"),
-    "gc-pauses": ("step-jitter", "host-stall", "hot-layer", "idle-device"),
+    "checkpoint-stall": ("step-jitter", "idle-device"),
+    "gc-pauses": ("step-jitter", "hot-layer", "idle-device"),
     "threads-misset": ("host-contended", "step-jitter", "idle-device"),
     "host-contended": ("input-bound", "host-stall", "straggler-rank", "step-jitter", "idle-device"),
     "memory-growth": ("memory-pressure", "swapping"),
     "swapping": ("memory-pressure", "input-bound", "host-stall", "step-jitter", "idle-device"),
-    "unfused-optimizer": ("small-batch", "launch-bound", "idle-device"),
+    "unfused-optimizer": ("launch-bound", "idle-device"),
     "unsynced-accumulation": ("comm-bound",),
     "replicated-state": ("optimizer-state-heavy",),
     "oversized-model": ("prunable-layers",),

@@ -9,17 +9,19 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from torchtop.advisor.engine import Verdict, judge
+from torchtop.advisor.lines import NONE_YET
 from torchtop.advisor.registry import RULES
 from torchtop.advisor.steady import Steady
 from torchtop.collectors.base import Meter
 from torchtop.errors import in_words
 from torchtop.frozen import freeze
 from torchtop.report import Context, current
-from torchtop.seen import Seen
+from torchtop.seen import RankSeen, Seen
 from torchtop.snapshot import Abstention, CollectorHealth, Finding, Snapshot
 from torchtop.window import Window
 
 _LINES = {rule.CODE: rule.LINE for rule in RULES if hasattr(rule, "LINE")}
+_SAMPLED = frozenset(_LINES.values()) | {"other"}
 _BURST_S = 3.0  # s of stacks of a training thread: 60 samples
 _WORKER_S = 1.0  # s of stacks of one loader worker: what all of them do is compared, one after the other
 _WORKERS = 8  # workers of one rank that are compared
@@ -91,6 +93,8 @@ class Judging:
             return ()
         seen, verdict = self._last
         threads = [thread for finding in verdict.findings for thread in _threads(seen, finding)]
+        if seen.slow is not None and any(one.reason == NONE_YET and one.code in _LINES for one in verdict.abstained):
+            threads.append(_trainer(seen.slow))
         return tuple(dict.fromkeys(threads))
 
 
@@ -98,10 +102,18 @@ def _threads(seen: Seen, finding: Finding) -> Sequence[Wanted]:
     rank = next((rank for rank in seen.ranks if rank.pid == finding.where.get("pid")), seen.slow)
     if rank is None or finding.code not in _LINES:
         return ()
-    if _LINES[finding.code] == "data" and rank.workers:
+    # A straggler's phase is named in its finding; in some there is no line to look for.
+    phase = finding.where["phase"] if "phase" in finding.where else _LINES[finding.code]
+    if phase not in _SAMPLED:
+        return ()
+    if phase == "data" and rank.workers:
         # All of them, not only until the line is known: which one holds the others up shows in their stacks alone.
         sampled = {stacks.pid for stacks in rank.stacks}
         busiest = sorted(rank.workers, key=lambda pid: -(rank.workers[pid][-1].cpu_share or 0.0))[:_WORKERS]
         seconds = _BURST_S if len(busiest) == 1 else _WORKER_S
         return [Wanted(pid, None, seconds, rank.pid) for pid in busiest if pid not in sampled]
-    return () if "line" in finding.where else (Wanted(rank.pid, rank.facts.training_tid, _BURST_S, rank.pid),)
+    return () if "line" in finding.where else (_trainer(rank),)
+
+
+def _trainer(rank: RankSeen) -> Wanted:
+    return Wanted(rank.pid, rank.facts.training_tid, _BURST_S, rank.pid)

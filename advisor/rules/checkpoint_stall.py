@@ -1,7 +1,7 @@
 """checkpoint-stall: writing checkpoints stops the training.
 
 Defining inequality: seconds in torch.save and its like on the training thread >= 0.10 of the time between saves, by the
-low end of its interval over two or more saves.
+low end of its interval over two or more saves; files that are written in one step are one save.
 
 ## What it does
 Times each write of a checkpoint on the training thread and the time from one to the next, and names the line that
@@ -21,6 +21,8 @@ Shares as TraceML 0.5.0 for time outside compute (10 % warn, 20 % critical); dat
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from math import inf
 from typing import Literal
 
 from torchtop.advisor import place
@@ -49,14 +51,13 @@ def check(seen: Seen) -> Judgement:
     saves = rank.saves
     if not saves:
         return None
-    found = share_of_time(
-        [save.t for save in saves], [save.seconds for save in saves], seen.now - seen.window_s, seen.now
-    )
+    ends, seconds = _together(rank)
+    found = share_of_time(ends, seconds, seen.now - seen.window_s, seen.now)
     level: Literal["info", "warn", "critical"] | None
     if found is not None:
         level = severity(found.low, WARN, CRITICAL)
     else:
-        level = "info" if saves[0].seconds >= LONG_S else None
+        level = "info" if seconds[0] >= LONG_S else None
     if level is None:
         return None
     return _finding(seen, rank, found, level)
@@ -65,9 +66,11 @@ def check(seen: Seen) -> Judgement:
 def _finding(seen: Seen, rank: RankSeen, found: Interval | None, level: Literal["info", "warn", "critical"]) -> Finding:
     saves = rank.saves
     line = _line(rank)
-    mean_s = _seconds(rank) / len(saves)
+    times = len(_together(rank)[0])
+    mean_s = _seconds(rank) / times
     evidence = [
-        number("writes", len(saves), "writes", seen.window_s),
+        number("checkpoints", times, "checkpoints", seen.window_s),
+        number("files of them", len(saves), "files", seen.window_s),
         number("each, mean", mean_s, "s", seen.window_s),
     ]
     if found is not None:
@@ -86,6 +89,24 @@ def _finding(seen: Seen, rank: RankSeen, found: Interval | None, level: Literal[
         where=place.of(rank, line) | {"writer": saves[-1].function},
         remedies=REMEDIES,
     )
+
+
+def _together(rank: RankSeen) -> tuple[list[float], list[float]]:
+    """(when each checkpoint was written, s that it took): files that are written within one step are one checkpoint."""
+    steps = [row.t_end for row in rank.steps]
+    known_from = steps[0] - rank.steps[0].step_s if steps else inf
+    ends: list[float] = []
+    seconds: list[float] = []
+    step = None
+    for save in rank.saves:
+        before, step = step, bisect_left(steps, save.t) if save.t >= known_from else None
+        if step is not None and step == before:
+            ends[-1] = save.t
+            seconds[-1] += save.seconds
+        else:
+            ends.append(save.t)
+            seconds.append(save.seconds)
+    return ends, seconds
 
 
 def _per_step(seen: Seen, rank: RankSeen) -> float | None:

@@ -1,12 +1,15 @@
 """host-stall: the training thread does something else than training between the phases.
 
 Defining inequality: seconds of a step in none of data, transfer, forward, backward and optimizer, less those in
-zero_grad, the garbage collector and checkpoints >= 0.10 of the step and >= 1 ms, by the low end of the interval; or the
-same of the part of plain steps outside data, backward and optimizer that is above its usual length.
+zero_grad, the garbage collector, checkpoints and what is known for training, >= 0.10 of the step and >= 1 ms (3 ms in a
+framework's lines), by the low end of the interval; or the same of the part of plain steps outside data, backward and
+optimizer that is above its usual length; or of what lies between forward and backward and cannot be a loss.
 
 ## What it does
 Takes the time of armed steps that no phase explains; for work that comes only every few steps, what plain steps are
-longer than usual outside their measured phases. Stacks sampled from outside name the line.
+longer than usual outside their measured phases. What runs between the root's forward and the backward pass counts as
+forward: there, samples of the stack that are in Python's own library, or one that knows nothing of torch, tell what is no
+loss. Stacks sampled from outside name the line.
 
 ## Why it matters
 Logging, metrics, plotting and writing files on the training thread hold up everything else.
@@ -17,8 +20,8 @@ them, by the libraries of the field and by names of functions (`update_ema`, `so
 average that is written out in the loop is not known for one. Where no DataLoader is used and the model is called far
 more often than backward, it acts: what lies between is told as info. So it is without stacks that say what it is.
 Python's own overhead of a loop is below 1 ms a step, that of a framework's below 3 ms. Jobs that do not train are not
-judged: what they do between two forward passes may be their work. Work on the CPU between the root's forward and the
-backward pass counts as forward.
+judged: what they do between two forward passes may be their work. A line between forward and backward that calls C
+itself may be the loss, and is not told.
 
 ## Source
 TraceML 0.5.0 RESIDUAL_HEAVY, `diagnostics/step_time/rules.py`: 10 % warn, 20 % critical. DESIGN 4 for the phases.
@@ -27,13 +30,16 @@ TraceML 0.5.0 RESIDUAL_HEAVY, `diagnostics/step_time/rules.py`: 10 % warn, 20 % 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torchtop.advisor import place
 from torchtop.advisor.acting import acts
+from torchtop.advisor.between import between
+from torchtop.advisor.frames import is_users
 from torchtop.advisor.interruptions import interrupted_s
 from torchtop.advisor.judgement import Abstain, Judgement, Severity, confidence, measured, number, severity
-from torchtop.advisor.lines import Line, find_line, is_users, samples_in
+from torchtop.advisor.lines import Line, find_line, samples_in
+from torchtop.advisor.recurring import share_of_time
 from torchtop.advisor.statistics import Interval, median, share
 from torchtop.seen import Phase, RankSeen, Seen
 from torchtop.snapshot import Evidence, Finding, Frame
@@ -49,6 +55,7 @@ LEAST_S = 1e-3  # s of a step: a plain Python loop with its scheduler, progress 
 LEAST_FRAMEWORK_S = 3e-3  # s of a step: the Trainers of Hugging Face and Lightning take 1 to 2 ms of their own
 LINE = "other"  # what the line that a burst of stacks finds must be in
 _USUAL = 1.5  # times its usual length, from which on a step's rest is a stall and not its own noise
+_FEWEST_TIMES = 3  # of a stall that comes now and then: of two nobody knows whether they will come again
 _SAMPLES = 40  # of the training thread's stacks: from here on they are enough to contradict
 _AGREES = 0.25  # of the samples that should be outside the phases: with fewer, the armed steps were unlike the others
 
@@ -76,17 +83,19 @@ _ENVIRONMENTS = (
 # Functions and methods that average weights, by what such ones are called.
 _AVERAGES = re.compile(
     r"(?:^|[._])(?:ema|soft_?update|polyak|(?:hard_?)?update_target|target_update)(?:$|[._])"
-    r"|(?<![A-Z])E(?:MA|ma)(?=[A-Z._]|$)|ExponentialMovingAverage"
+    r"|(?<![A-Z])E(?:MA|ma)(?=[A-Z._]|$)|[Mm]oving_?[Aa]verage|Weight_?Average|momentum_update"
+    r"|(?:^|[._])update_(?:teacher|shadow|averages?|momentum|key_encoder)"
 )
 
 
 class _Stall(NamedTuple):
-    """share: of the time of steps; seconds: of a step, mean; steady: in each step, else now and then."""
+    """share: of the time of steps; seconds: of a step, mean; every_s: from one to the next where it is not in each step."""
 
     share: Interval
     seconds: float
-    steady: bool
+    phase: Literal["other", "between"]
     known: float
+    every_s: float | None = None
 
 
 def check(seen: Seen) -> Judgement:
@@ -107,6 +116,11 @@ def check(seen: Seen) -> Judgement:
         rare = _rare(rank)
         if rare is not None:
             found.append((rare, rank))
+        inside = between(rank, WARN)
+        if isinstance(inside, Abstain):
+            reason = reason or inside
+        elif inside is not None and inside.low > 0:
+            found.append((_Stall(inside, inside.mean * (rank.plain_mean_s or 0.0), "between", 0.0), rank))
     if not found:
         return reason
     stall, rank = max(found, key=lambda one: one[0].share.low)
@@ -119,19 +133,19 @@ def check(seen: Seen) -> Judgement:
 
 
 def _told(stall: _Stall, rank: RankSeen, level: Severity) -> Judgement:
-    line = find_line(rank, "other")
+    line = find_line(rank, stall.phase)
     least_s = LEAST_FRAMEWORK_S if isinstance(line, Line) and not is_users(line.frame) else LEAST_S
     if stall.share.low * stall.seconds / max(stall.share.mean, 1e-9) < least_s:
         return None
     samples = _samples(rank)
     outside = samples_in(rank, "other")
-    if samples >= _SAMPLES and outside < _AGREES * stall.share.mean * samples:
+    if _enough(rank, stall) and outside < _AGREES * stall.share.mean * samples:
         return Abstain(
             f"{stall.share.mean:.0%} of the time are in no phase, but {outside} of {samples} samples of the stack are"
         )
-    if not samples:
+    if not outside:
         level = "info"  # as long as no stacks say what it is, it may be training
-    every = "of each step" if stall.steady else "of the time, now and then,"
+    every = "of each step" if stall.every_s is None else f"of the time, every {stall.every_s:.2g} s,"
     return Finding(
         code=CODE,
         severity=level,
@@ -145,8 +159,16 @@ def _told(stall: _Stall, rank: RankSeen, level: Severity) -> Judgement:
     )
 
 
+def _enough(rank: RankSeen, stall: _Stall) -> bool:
+    """Whether so many stacks were taken that they may contradict: of what comes now and then, over two times of it."""
+    own = rank.own_stacks
+    seconds = own.samples / own.rate_hz if own is not None and own.rate_hz > 0 else 0.0
+    return _samples(rank) >= _SAMPLES and (stall.every_s is None or seconds >= 2 * stall.every_s)
+
+
 def _evidence(stall: _Stall, line: Line | str, samples: int, rank: RankSeen) -> tuple[Evidence, ...]:
-    what = "in no phase" if stall.steady else "above the usual, outside the measured phases"
+    what = "in no phase" if stall.every_s is None else "above the usual, outside the measured phases"
+    what = "between forward and backward, and no loss" if stall.phase == "between" else what
     found = [
         measured(what, stall.share, "of the step", rank.window_s),
         number("that is", stall.seconds, "s/step", rank.window_s),
@@ -185,7 +207,7 @@ def _named(rank: RankSeen, window_s: float) -> float:
 
 def _less(found: Interval, known: float, step_s: float) -> _Stall | None:
     rest = Interval(found.mean - known, found.low - known, found.high - known)
-    return _Stall(rest, rest.mean * step_s, True, known) if rest.low > 0 else None
+    return _Stall(rest, rest.mean * step_s, "other", known) if rest.low > 0 else None
 
 
 def _rare(rank: RankSeen) -> _Stall | None:
@@ -211,14 +233,22 @@ def _rare(rank: RankSeen) -> _Stall | None:
     for one, back in zip(rest, backward, strict=True):
         expected = usual * max(back / usual_back if usual_back > 0 else 1.0, 1.0)
         over.append(one - usual if one >= _USUAL * expected and one - expected >= LEAST_S else 0.0)
-    found = share(over, lengths)
-    if found is None or not any(over):
+    hits = [(row.t_end, lost) for row, lost in zip(rows, over, strict=True) if lost]
+    if not hits:
+        return None
+    # Of what comes a few times in the window, batches of steps say only which of them it fell into.
+    began, now = rows[0].t_end - rows[0].step_s, rows[-1].t_end
+    ends, lost_s = [t for t, _ in hits], [lost for _, lost in hits]
+    found = share_of_time(ends, lost_s, began, now) if len(hits) >= _FEWEST_TIMES else share(over, lengths)
+    if found is None:
         return None
     # What hits backward passes by chance hits the rest as well, by its length.
     chance = sum(back - usual_back for back in backward if back >= _USUAL * usual_back) if usual_back > 0 else 0.0
     known = chance * (usual / usual_back if usual_back > 0 else 0.0) / whole + _training_share(rank)
     stall = Interval(found.mean - known, found.low - known, found.high - known)
-    return _Stall(stall, stall.mean * whole / len(rows), False, known) if stall.low > 0 else None
+    if stall.low <= 0:
+        return None
+    return _Stall(stall, stall.mean * whole / len(rows), "other", known, (now - began) / len(hits))
 
 
 def _other(rank: RankSeen) -> float:

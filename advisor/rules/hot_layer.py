@@ -33,8 +33,8 @@ from math import prod
 from typing import NamedTuple
 
 from torchtop.advisor import place
+from torchtop.advisor.frames import is_users
 from torchtop.advisor.judgement import Confidence, Judgement, number
-from torchtop.advisor.lines import is_users
 from torchtop.advisor.statistics import median
 from torchtop.seen import RankSeen, Seen
 from torchtop.snapshot import Evidence, Finding, Frame, Layer

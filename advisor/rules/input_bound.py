@@ -15,7 +15,7 @@ Nothing is computed while the step waits. Workers prepare the next batches meanw
 A loop that takes its batches from elsewhere than a DataLoader has no such wait: see host-stall. A start of workers that
 happens once is warm-up and left out. While a GPU is busy for 80 % of the time or more, the host's waiting is hidden. A
 dataset that asks the model and steps an environment (reinforcement learning in Lightning) is no loader to be made
-faster: told as info. Where one worker alone is slow, or where workers crowd each other out, those rules say so instead.
+faster, and less than 1 ms a step is what any loader takes: told as info. Where one worker alone is slow, or where workers crowd each other out, those rules say so instead.
 
 ## Source
 TraceML 0.5.0 `diagnostics/step_time/policy.py` warns at 10 %, gpuprof 0.7.1 at 15 %; critical as pytscope 0.2.1 (40 %).
@@ -40,6 +40,7 @@ REMEDIES = ("more-workers",)
 MIN_STEPS = 10  # fewer and one slow batch decides
 WARN = 0.10  # share of the step; below it the loader hides behind compute
 CRITICAL = 0.40  # share of the step
+LEAST_S = 1e-3  # s of a step: putting a batch together takes about that, and so does taking one from a worker
 LINE = "data"  # what the line that a burst of stacks finds must be in
 _STARTS = 0.5  # of the waiting: then the start of workers in each epoch is the reason
 _COMPUTES = 0.8  # cores of a worker, mean: it computes all the time
@@ -59,7 +60,7 @@ def check(seen: Seen) -> Judgement:
         return None
     if (unexposed := hidden(seen, slow)) is not False:
         return unexposed if isinstance(unexposed, Abstain) else None
-    if acts(slow) and asks_a_model(slow):
+    if found.share.low * found.step_s < LEAST_S or (acts(slow) and asks_a_model(slow)):
         level = "info"
     evidence = [
         measured("waiting for data", found.share, "of the step", slow.window_s),

@@ -1,9 +1,9 @@
 """memory-growth: memory grows from step to step.
 
 Defining inequality: growth of resident memory without mapped files (CPU) or allocated memory (CUDA) per second, by the
-low end of its interval over ten stretches of the window, goes on in every third of it and either is >= 1 MB a step and
->= 1 % of the peak within the window, or fills what is left of the memory within 24 hours; info where that is later than
-500 times the readings lasted.
+low end of its interval over ten stretches of the window, goes on in every third of it, in its second half with half of
+the first's or more, makes 16 MiB or more, and either is >= 1 MB a step and >= 1 % of the peak within the window, or
+fills what is left of the memory within 24 hours; info where that is later than 500 times the readings lasted.
 
 ## What it does
 Takes the least of each stretch of readings, so that what a step allocates and frees again does not count, and looks
@@ -14,8 +14,9 @@ A list of losses with their graphs or a cache without a bound ends the job hours
 
 ## When it is wrong
 Memory that rises at first and then stays is warm-up: growth that slows down to less than half is not told. Inputs of
-ever new shapes fill the heap with gaps for the first minutes; what a short look says of a day is a hint. A replay buffer or a cache that will be full some day looks the same as a leak. Kernels before 4.5 do not tell mapped files from
-the rest: there, with reads from storage as large as the growth, the rule abstains.
+ever new shapes fill the heap with gaps for the first minutes; what a short look says of a day is a hint. A cache that will be full some day looks the same as a leak; so does a replay buffer, and where the
+model acts more often than it learns, growth is told as info. Kernels before 4.5 do not tell mapped files from the rest:
+there, with reads from storage as large as the growth, the rule abstains.
 
 ## Source
 pytscope 0.2.1 `rules_memory.py` MEMORY.GROWTH: >= 1 MB a step, >= 1 % of peak, >= 20 steps; TraceML 0.5.0
@@ -29,6 +30,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from torchtop.advisor import place
+from torchtop.advisor.acting import acts
 from torchtop.advisor.footprint import footprint
 from torchtop.advisor.judgement import Abstain, Judgement, measured, number
 from torchtop.advisor.statistics import Interval, interval, mean_of_known
@@ -80,6 +82,8 @@ def check(seen: Seen) -> Judgement:
     if hours is not None and hours <= CRITICAL_H:
         level = "critical"
     elif not fast and hours is not None and hours * 3600 > AHEAD * growth.span_s:
+        level = "info"
+    if acts(rank):
         level = "info"
     held = footprint(seen)
     left = f"; at this rate it is full in {_span(hours)}" if hours is not None and hours <= FULL_H else ""

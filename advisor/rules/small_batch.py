@@ -1,7 +1,7 @@
 """small-batch: each step does little work for what a step costs anyway.
 
 Defining inequality: seconds of a step that do not grow with the batch, with the optimizer fused, >= 0.40 of the step,
-by the low end of the interval of the optimizer's part; with at most 8 samples in a forward (16: info), and memory for
+by the low end of the interval of the optimizer's part; with fewer than 8 samples in a forward (up to 16: info), and memory for
 twice as many. On a GPU: busy >= 0.60 of the time, by the low end of the interval, at < 0.25 of its peak FLOP/s.
 
 ## What it does
@@ -41,7 +41,7 @@ NEEDS = ("steps",)
 REMEDIES = ("bigger-batch",)
 MIN_STEPS = 10  # fewer and one slow step decides
 WARN = 0.40  # share of the step that does not grow with the batch: twice the batch is then 1.25 times as quick or more
-SMALL = 8  # samples in one forward; more are an ordinary choice
+SMALL = 8  # samples in one forward: the default of Hugging Face's Trainer, and an ordinary choice
 SMALLISH = 16  # samples in one forward; up to here it is told, as info
 UTILIZATION = 0.60  # share of time with a kernel on the GPU; gpuprof 0.7.1
 MFU = 0.25  # share of the GPU's peak FLOP/s; gpuprof 0.7.1
@@ -97,7 +97,7 @@ def check(seen: Seen) -> Judgement:
     step_s = seen.step_s or 0.0
     return Finding(
         code=CODE,
-        severity="warn" if batch <= SMALL and not (slow.on_cuda and not found.sure) else "info",
+        severity="warn" if batch < SMALL and not (slow.on_cuda and not found.sure) else "info",
         confidence=confidence(found.part.low, WARN, len(slow.plain)) if found.sure else "low",
         # How much of a GPU's idle rate a larger batch would use was not measured.
         recoverable_s=None if slow.on_cuda else found.part.mean * step_s * (1 - 1 / times),

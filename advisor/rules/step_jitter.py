@@ -1,8 +1,8 @@
 """step-jitter: some steps take far longer than the others.
 
 Defining inequality: of plain steps of one batch size, without their waiting for data, collector and checkpoints, each
-by the median of the 40 or more around it: p95 >= 1.5 or p99 >= 2, by the low end of their 95 % order-statistic
-interval.
+by the median of the 40 or more around it: p95 >= 1.5, or of 300 steps and more p99 >= 2, by the low end of their 95 %
+order-statistic interval, and >= 1 ms above the median.
 
 ## What it does
 Compares slow steps with those around them and tells which phase is longer in them. Steps whose backward pass and rest

@@ -1,9 +1,9 @@
 """threads-misset: PyTorch's threads do not fit the cores.
 
 Defining inequality: too many: threads of all ranks here > usable cores and the training thread is ready but not running
->= 0.10 of the time, by the low end of its interval, and strangers use less than half a core. Too few: threads <= half
-of the usable cores, at least three quarters of the difference are idle, and >= 0.50 of the step is in layers of >= 50
-MFLOP a call.
+>= 0.10 of the time, by the low end of its interval, and strangers and loader workers each use less than half a core.
+Too few: threads <= half of the usable cores, at least three quarters of the difference are idle, and >= 0.50 of the
+step is in layers of >= 50 MFLOP a call.
 
 ## What it does
 Holds torch.get_num_threads() of the ranks against the cores that they may use and what their threads cost or leave.

@@ -2,7 +2,7 @@
 
 Defining inequality: seconds in Optimizer.step >= 0.15 of the step, by the low end of the interval, in a class of
 torch.optim that has a fused kernel for the device and does not use it; warn where that kernel would give back >= 0.40
-of the step, else info.
+of the step, else info, which is told after causes that have their seconds.
 
 ## What it does
 Takes the optimizer's share of plain steps, and looks at `fused` of the first parameter group of Adam, AdamW, Adagrad,
@@ -66,14 +66,17 @@ def _finding(slow: RankSeen, unfused: list[OptimizerFacts], taken: Interval) -> 
         measured("optimizer", taken, "of the step", slow.window_s),
         measured("optimizer's time", taken.times(step_s), "s/step", slow.window_s),
         number("left by a fused kernel", left, "of that time", slow.window_s),
+        number("that it would give back", (1 - left) * taken.mean * step_s, "s/step", slow.window_s),
         number("parameters", sum(one.parameters for one in unfused), "tensors", slow.window_s),
     ]
     names = " and ".join(dict.fromkeys(one.kind for one in unfused))
+    level = severity((1 - left) * taken.low, WARN) or "info"
     return Finding(
         code=CODE,
-        severity=severity((1 - left) * taken.low, WARN) or "info",
+        severity=level,
         confidence="low" if slow.on_cuda else confidence(taken.low, SHARE, len(slow.plain)),
-        recoverable_s=(1 - left) * taken.mean * step_s,
+        # A default that most jobs run with is no cause to be told before others: those have their seconds.
+        recoverable_s=(1 - left) * taken.mean * step_s if level != "info" else None,
         share=min(taken.mean, 1.0),
         evidence=tuple(evidence),
         summary=f"{names} takes {taken.mean:.0%} of the step without its fused kernel",

@@ -77,3 +77,18 @@ def test_the_rank_that_saves_is_named_though_others_are_as_slow() -> None:
 def test_no_step_beside_the_saves_is_no_matter() -> None:
     found = checkpoint_stall.check(seen(rank(saves=every(4.0, 0.9), steps=rows(1))))
     assert isinstance(found, Finding)
+
+
+@pytest.mark.parametrize("files", [(1.0,), (0.2, 0.8), (0.01, 0.3, 0.6, 0.09)])
+def test_files_that_are_written_in_one_step_are_one_checkpoint(files: tuple[float, ...]) -> None:
+    """A Trainer writes the model, then the optimizer, then some small ones."""
+    steps = rows(200)
+    saves = []
+    for at in (20, 60, 100, 140):
+        t = steps[at].t_end - steps[at].step_s / 2
+        for place, seconds in enumerate(files):
+            saves.append(Save(t=t + 0.001 * place, seconds=seconds, function="torch.save", at=LINE))
+    found = checkpoint_stall.check(seen(rank(steps=steps, saves=tuple(saves))))
+    assert isinstance(found, Finding)
+    assert found.severity == "critical" and found.evidence[0].low is not None and found.evidence[0].low > 0.2
+    assert [one.value for one in found.evidence[1:3]] == [4, 4 * len(files)]

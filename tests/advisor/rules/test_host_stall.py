@@ -149,7 +149,7 @@ def test_a_stall_every_tenth_step(extra_s: float, severity: str | None) -> None:
     found = host_stall.check(stalled(0.02, steps=now_and_then(10, extra_s)))
     assert (found.severity if isinstance(found, Finding) else None) == severity
     if isinstance(found, Finding):
-        assert "now and then" in found.summary
+        assert "of the time, every 1 s," in found.summary
         assert found.where["line"] == 12
 
 
@@ -192,3 +192,65 @@ def test_item_on_a_busy_gpu_is_no_stall() -> None:
     job = seen(rank(phases=phases(forward=0.05), phases_are="host", facts=facts(devices=("cuda",)), compiled=True))
     verdict = judge(job, [host_stall])
     assert "waits for the device" in verdict.abstained[0].reason
+
+
+@pytest.mark.parametrize(
+    ("every_s", "extra_s", "severity"), [(5.0, 0.8, "warn"), (4.0, 0.6, "warn"), (6.0, 2.0, "critical")]
+)
+def test_a_stall_of_a_few_times(every_s: float, extra_s: float, severity: str) -> None:
+    """Three to six times in the window: batches of steps would say only which of them it fell into."""
+    every = int((every_s - extra_s) / 0.03)
+    steps = tuple(
+        row._replace(step_s=row.step_s + (extra_s if at % every == every - 1 else 0.0))
+        for at, row in enumerate(rows(4 * every, step_s=0.03))
+    )
+    t = NOW - sum(row.step_s for row in steps)
+    ended = []
+    for row in steps:
+        t += row.step_s
+        ended.append(row._replace(t_end=t))
+    found = host_stall.check(stalled(0.02, 0.03, steps=tuple(ended)))
+    assert isinstance(found, Finding)
+    assert found.severity == severity
+    assert found.share == pytest.approx(extra_s / every_s, rel=0.1)
+
+
+def test_a_burst_between_two_of_them_contradicts_nothing() -> None:
+    steps = now_and_then(40, 3.0)
+    missed = burst(((CALL, LOOP), 60))
+    found = host_stall.check(stalled(0.02, steps=steps, stacks=(missed,)))
+    assert isinstance(found, Finding)
+    assert (found.severity, found.where["line_missing"]) == (
+        "info",
+        "0 samples of the stack were in no phase, 5 are needed",
+    )
+
+
+STEP = Frame(function="main", file="/job/train.py", line=38)
+SCORE = Frame(function="main", file="/job/train.py", line=41)
+BACKWARD = Frame(function="main", file="/job/train.py", line=44)
+RUN = Frame(function="backward", file=f"{TORCH}/_tensor.py", line=600)
+F1 = Frame(function="f1_score", file="/x/lib/python3.11/site-packages/sklearn/metrics/_classification.py", line=9)
+CROSS = Frame(function="cross_entropy", file=f"{TORCH}/nn/functional.py", line=3400)
+
+
+def scored(*inner: Frame, forward: float = 0.32, root_s: float = 0.012, stacks: bool = True) -> Seen:
+    """A job that does something after its model's forward pass, which takes `root_s` of a step of 0.1 s."""
+    layers = tuple(replace(one, forward_s=root_s) if not one.name else one for one in healthy_layers())
+    counts = (((CALL, STEP), 20), ((*inner, SCORE), 20), ((RUN, BACKWARD), 60))
+    return seen(rank(phases=phases(forward=forward), layers=layers, stacks=(burst(*counts),) if stacks else ()))
+
+
+def test_metrics_between_forward_and_backward_are_told_from_the_loss() -> None:
+    found = host_stall.check(scored(F1))
+    assert isinstance(found, Finding)
+    assert (found.severity, found.where["line"]) == ("warn", 41)
+    assert "between forward and backward" in found.evidence[0].name
+    assert host_stall.check(scored(CROSS)) is None, "a loss that is a function of torch"
+    assert host_stall.check(scored()) is None, "a loss that is written out"
+    assert host_stall.check(scored(F1, root_s=0.028)) is None, "the model itself takes all of it"
+
+
+def test_without_stacks_nobody_knows_what_lies_between() -> None:
+    verdict = judge(scored(F1, stacks=False), [host_stall])
+    assert verdict.abstained[0].reason == "no stacks were taken yet"
