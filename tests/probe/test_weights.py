@@ -232,6 +232,7 @@ def test_nothing_is_kept_alive(scanning: Scanning) -> None:
     del model
     gc.collect()
     assert gone() is None
+    assert scanning.watch.weights.gradients.held() == (set(), 0), "ids may come back as those of others"
 
 
 def test_in_inference_mode_and_out_of_it(scanning: Scanning) -> None:

@@ -22,6 +22,7 @@ MODULES = (
     "watch.device",
     "watch.module_table",
     "watch.program",
+    "watch.modes",
     "watch.call_site",
     "watch.pace",
     "watch.gradients",

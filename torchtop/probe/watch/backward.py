@@ -11,7 +11,10 @@ from .program import hand_on
 
 
 def patch_backward(torch, watch):
-    """`torch.autograd.backward`, which `Tensor.backward` calls by name, so bound methods count too; and `grad`."""
+    """What `torch.autograd.backward` and `grad` call by name, so bound methods count, too.
+
+    Not those two: TorchScript knows them by their id, and a program that scripts a function with `grad` in it could not.
+    """
     now = time.perf_counter
     cpu = time.thread_time
     inside = [False]
@@ -23,31 +26,36 @@ def patch_backward(torch, watch):
         """
         return not watch.on or inside[0] or get_ident() != watch.clock.trainer_or(get_ident())
 
+    def begins(marks, tensors, in_optimizer):
+        try:
+            marks.backward_begins(in_optimizer)
+            watch.passes.backward_begins(marks)
+            loss = tensors if isinstance(tensors, torch.Tensor) else tensors[0]
+            if isinstance(loss, torch.Tensor):  # else an edge of the graph
+                watch.loss.copy(loss, watch.scale())
+        except Exception as error:
+            hand_on(error)
+            watch.errors += 1
+
     def make_backward(original):
         def backward(tensors, *args, **kwargs):
             if elsewhere():
                 return original(tensors, *args, **kwargs)
-            entered = now()
-            inside[0] = True
+            entered = began = now()
+            computed = None
             marks = watch.clock.marks
             in_optimizer = watch.optimizers.stepping
-            if marks is not None:
-                try:
-                    marks.backward_begins(in_optimizer)
-                    watch.passes.backward_begins(marks)
-                    loss = tensors if isinstance(tensors, torch.Tensor) else tensors[0]
-                    watch.loss.copy(loss, watch.scale())
-                except Exception as error:
-                    hand_on(error)
-                    watch.errors += 1
-            # On CUDA another thread does the work, and this one waits for it in any case.
-            computed = cpu() if watch.timeline is None else None
-            began = now()
-            if marks is not None:
-                # Now, not when it is over: an optimizer that steps inside it ends the step there.
-                marks.note(BACKWARD_BEGIN, began)
-                marks.outside_s += began - entered
             try:
+                inside[0] = True
+                if marks is not None:
+                    begins(marks, tensors, in_optimizer)
+                # On CUDA another thread does the work, and this one waits for it in any case.
+                computed = cpu() if watch.timeline is None else None
+                began = now()
+                if marks is not None:
+                    # Now, not when it is over: an optimizer that steps inside it ends the step there.
+                    marks.note(BACKWARD_BEGIN, began)
+                    marks.outside_s += began - entered
                 return original(tensors, *args, **kwargs)
             finally:
                 ended = now()
@@ -68,11 +76,11 @@ def patch_backward(torch, watch):
         def grad(*args, **kwargs):
             if elsewhere():
                 return original(*args, **kwargs)
-            inside[0] = True
             marks = watch.clock.marks
             in_loss = marks is not None and marks.backward_begins(watch.optimizers.stepping)
             began = now()
             try:
+                inside[0] = True
                 return original(*args, **kwargs)
             finally:
                 ended = now()
@@ -86,8 +94,19 @@ def patch_backward(torch, watch):
 
         return grad
 
-    yield Patch(torch.autograd, "backward", make_backward)
-    yield Patch(torch.autograd, "grad", make_grad)
+    def make_both(original):
+        backward, grad = make_backward(original), make_grad(original)
+
+        def run_backward(*args, **kwargs):
+            return (backward if kwargs.get("accumulate_grad") else grad)(*args, **kwargs)
+
+        return run_backward
+
+    if callable(vars(torch.autograd).get("_engine_run_backward")):
+        yield Patch(torch.autograd, "_engine_run_backward", make_both)
+    else:  # before torch 2.3
+        yield Patch(torch.autograd, "backward", make_backward)
+        yield Patch(torch.autograd, "grad", make_grad)
 
 
 def patch_scaler(torch, watch):

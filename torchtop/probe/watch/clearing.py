@@ -35,19 +35,20 @@ class Clearing:
         defaults = getattr(original, "__defaults__", None) or (True,)
         watch = self._watch
 
-        def zero_grad(module, *args, **kwargs):
+        def zero_grad(*args, **kwargs):
             if not watch.on or self._inside or get_ident() != watch.clock.trainer:
-                return original(module, *args, **kwargs)
-            self._inside = True
+                return original(*args, **kwargs)
             began = time.perf_counter()
             try:
-                return original(module, *args, **kwargs)
+                self._inside = True
+                return original(*args, **kwargs)
             finally:
                 took = time.perf_counter() - began
                 self._inside = False
                 self.calls += 1
                 self.seconds += took
-                if not (args[0] if args else kwargs.get("set_to_none", defaults[0])):
+                frees = args[1] if len(args) > 1 else kwargs.get("set_to_none", defaults[0])
+                if type(frees) in (bool, int) and not frees:
                     self.kept += 1
                     if took > self._longest_s:
                         self._longest_s = took

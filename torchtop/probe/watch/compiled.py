@@ -11,6 +11,7 @@ import time
 import types
 from _thread import get_ident
 
+from .modes import compiling
 from .patch import Patch
 
 
@@ -25,11 +26,11 @@ def patch_compiled(torch, watch):
     if not loaded():
         return
     _keep_out_of_dynamo()
-    compiling = torch.compiler.is_compiling if hasattr(torch, "compiler") else lambda: False
+    is_compiling = compiling(torch)
 
     def make(original):
         def __call__(self, *args, **kwargs):
-            if compiling() or not watch.on:
+            if is_compiling() or not watch.on:
                 return original(self, *args, **kwargs)
             call = watch.no_optimizer.compiled_called(self, get_ident(), time.perf_counter())
             if call is None:

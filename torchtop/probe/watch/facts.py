@@ -34,8 +34,7 @@ def process_facts(torch):
     if torch is None:
         return facts
     facts["threads"] = torch.get_num_threads()
-    facts["matmul_precision"] = torch.get_float32_matmul_precision()
-    facts["tf32_matmul"] = bool(torch.backends.cuda.matmul.allow_tf32)
+    facts["matmul_precision"], facts["tf32_matmul"] = _matmul(torch)
     facts["cudnn_benchmark"] = bool(torch.backends.cudnn.benchmark)
     facts["cuda"] = bool(torch.cuda.is_initialized())
     facts["compiled_frames"] = compiled_frames()
@@ -47,6 +46,18 @@ def process_facts(torch):
             "world_size": distributed.get_world_size(),
         }
     return facts
+
+
+def _matmul(torch):
+    """(precision, whether TF32 is allowed) of matrix products in float32; None where torch does not say.
+
+    Since torch 2.9 a program may set them by new names, and then torch refuses to be asked by the old ones.
+    """
+    try:
+        return torch.get_float32_matmul_precision(), bool(torch.backends.cuda.matmul.allow_tf32)
+    except RuntimeError:
+        told = getattr(torch.backends.cuda.matmul, "fp32_precision", None)
+        return None, told == "tf32" if isinstance(told, str) else None
 
 
 def compiled_frames():
@@ -95,7 +106,10 @@ def allocator(torch, optimizers):
         for group in optimizer.param_groups:
             for parameter in group["params"][:1]:
                 if parameter.device.type == "cuda":
-                    return _allocator(torch.cuda.memory_stats_as_nested_dict(parameter.device.index))
+                    try:
+                        return _allocator(torch.cuda.memory_stats_as_nested_dict(parameter.device.index))
+                    except RuntimeError:
+                        return None  # an allocator of the program's own keeps no such counters
     return None
 
 

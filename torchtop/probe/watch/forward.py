@@ -13,6 +13,7 @@ from _thread import get_ident
 from collections import UserDict
 
 from ..wire import BACKWARD_IN, BACKWARD_OUT, FORWARD_BEGIN, FORWARD_END, RECOMPUTE_BEGIN, RECOMPUTE_END
+from .modes import compiling
 from .passes import CALLS
 from .program import hand_on
 
@@ -82,7 +83,7 @@ def make_hooks(torch, marks, table, sites, passes):
     An exception of ours is counted and swallowed; one that belongs to the program (KeyboardInterrupt) is not.
     """
     now = time.perf_counter
-    compiling = torch.compiler.is_compiling if hasattr(torch, "compiler") else _never
+    is_compiling = compiling(torch)
     graph_task = torch._C._current_graph_task_id
     grad_enabled = torch.is_grad_enabled
     index_of = table.index_of
@@ -90,7 +91,7 @@ def make_hooks(torch, marks, table, sites, passes):
     last_output = [0]
 
     def before(module, args):
-        if compiling():
+        if is_compiling():
             return
         began = now()
         try:
@@ -131,7 +132,7 @@ def make_hooks(torch, marks, table, sites, passes):
             marks.errors += 1
 
     def after(module, args, output):
-        if compiling():
+        if is_compiling():
             return
         began = now()
         try:
@@ -162,10 +163,6 @@ def make_hooks(torch, marks, table, sites, passes):
             marks.errors += 1
 
     return before, after
-
-
-def _never():
-    return False
 
 
 def _note_root(marks, index, module, args, grad, tensor_type):

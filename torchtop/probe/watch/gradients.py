@@ -47,7 +47,7 @@ class Gradients:
         self._owed = None
         began, cpu_began = time.perf_counter(), time.thread_time()
         held = self._of.get(id(optimizer))
-        behind = held is None or held.looks < max(other.looks for other in self._of.values())
+        behind = held is None or held.looks < max(other.looks for other in list(self._of.values()))
         if not (behind or self.pace.due(began)):
             return  # each optimizer has its turn, also if another one steps right before it every time
         if not self._look(optimizer):
@@ -90,6 +90,10 @@ class Gradients:
         held.pending = waiting
         held.looks += 1
         return True
+
+    def forget(self, key):
+        """The optimizer with this id is no more: its ids may come back as those of others. Any thread."""
+        self._of.pop(key, None)
 
     # The agent's side
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from .modes import rerouted
+
 
 class LossCell:
     """One preallocated scalar. No reference to the user's tensor is kept, nothing waits for a device."""
@@ -19,7 +21,7 @@ class LossCell:
     def copy(self, loss, scale):
         """On the training thread: queue a copy of `loss` (one element). scale: GradScaler's factor in it, a tensor."""
         torch = self._torch
-        if loss.numel() != 1 or not (loss.is_floating_point()):
+        if rerouted(torch) or loss.numel() != 1 or not (loss.is_floating_point()):
             return
         on_cuda = loss.device.type == "cuda"
         if loss.device.type not in ("cpu", "cuda") or (on_cuda and torch.cuda.is_current_stream_capturing()):

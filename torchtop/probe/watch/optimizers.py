@@ -9,6 +9,7 @@ import weakref
 from ..wire import OPTIMIZER_BEGIN, OPTIMIZER_END
 from . import facts
 from .hookdict import Hook
+from .modes import rerouted
 from .program import hand_on
 
 _STEP_FILE, _STEP_NAME = "torch/optim/optimizer.py", "wrapper"
@@ -46,6 +47,10 @@ class Optimizers:
             Hook(optimizer._global_optimizer_post_hooks, self._after, "optimizer post hook", *where),
         ]
 
+    def _forget(self, key):
+        self._by_id.pop(key, None)
+        self._watch.weights.gradients.forget(key)
+
     # Training thread
 
     def _before(self, optimizer, _args, _kwargs):
@@ -74,8 +79,8 @@ class Optimizers:
                 watch.weights.after_step(optimizer)
             key = id(optimizer)
             if key not in self._by_id:
-                self._by_id[key] = weakref.ref(optimizer, lambda _, key=key: self._by_id.pop(key, None))
-            if now > self._memory_due and clock.begun:
+                self._by_id[key] = weakref.ref(optimizer, lambda _, key=key: self._forget(key))
+            if now > self._memory_due and clock.begun and not rerouted(watch.torch):
                 self._memory_due = now + _MEMORY_S
                 self.memory = facts.memory_made_of(self.alive())
             marks = clock.marks  # looking at the memory took time: a detach may have come between

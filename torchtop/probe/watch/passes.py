@@ -7,6 +7,7 @@ import weakref
 from collections import deque
 
 from .gradients import keeps_gradient
+from .modes import rerouted
 
 CALLS = 8  # module calls of a step that are looked at for autocast: a wrapper may switch it on further in
 _PARAMETERS = 32  # of an optimizer, spread over it, whose gradients are looked for
@@ -48,7 +49,7 @@ class Passes:
             # no_sync() counts where the forward pass runs, and this is what DDP notes there.
             marks.synced += any(getattr(ref(), "require_forward_param_sync", False) for ref in self._parallel)
         now = time.monotonic()
-        if now < self._gradients_due:
+        if now < self._gradients_due or rerouted(self._torch):
             return
         alive = self._watch.optimizers.alive()
         if not alive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 import time
@@ -89,7 +90,9 @@ class _Unbound:
         return self._way[0](*args, **kwargs)
 
     def __reduce__(self):
-        return self.__qualname__
+        """By name as long as it stands there; else as the original, of which a copy is itself."""
+        there = getattr(sys.modules.get(self.__module__), self.__qualname__, None)
+        return self.__qualname__ if there is self else (copy.copy, (self._way[0],))
 
 
 def _reference(owner, name):

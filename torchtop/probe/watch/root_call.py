@@ -11,6 +11,7 @@ import weakref
 from _thread import get_ident
 
 from .hookdict import Hook
+from .modes import compiling
 from .patch import Patch
 
 _CHOOSE_S = 0.25  # s for which candidates are collected: a text encoder is called before the model that it feeds
@@ -28,7 +29,7 @@ class RootCall:
         self._found = None
         self._patch = None
         self._hook = Hook(self._module_file._global_forward_pre_hooks, self._look, "root finder")
-        self._compiling = torch.compiler.is_compiling if hasattr(torch, "compiler") else lambda: False
+        self._compiling = compiling(torch)
 
     def seek(self):
         """Agent thread: start looking."""

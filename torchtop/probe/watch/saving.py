@@ -2,13 +2,15 @@
 
 The functions that frameworks end in are patched, in modules that are loaded later, too. One that calls another counts
 once, as the outermost. Some are there twice, as what the user calls and as what that calls by name: a program that did
-`from torch import save` before we came calls the former without our knowing.
+`from torch import save` before we came calls the former without our knowing. Where pickle looks for a function by the
+name that we would patch (numpy.save), what that calls is patched instead: a program may send the original away.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+import types
 from _thread import get_ident
 from collections import deque
 
@@ -33,13 +35,9 @@ _FUNCTIONS = (
         "torch.distributed.checkpoint.save",
         _CHECKPOINT,
     ),
-    ("safetensors.torch", "save_file", "safetensors.torch.save_file", _CHECKPOINT),
-    ("safetensors.torch", "save_model", "safetensors.torch.save_model", _CHECKPOINT),
     ("safetensors.torch", "serialize_file", "safetensors.torch.save_file", _CHECKPOINT),
     ("pickle", "dump", "pickle.dump", _ANY),
-    ("numpy", "save", "numpy.save", _ANY),
-    ("numpy", "savez", "numpy.savez", _ANY),
-    ("numpy", "savez_compressed", "numpy.savez_compressed", _ANY),
+    ("numpy.lib.format", "write_array", "numpy.save", _ANY),
 )
 
 
@@ -54,12 +52,13 @@ class Saving:
 
     def patches(self, _torch, _watch):
         """Patches of functions whose module is loaded by now and was not at the last call."""
-        waiting, self._waiting = self._waiting, []
-        for function in waiting:
+        for function in list(self._waiting):
             module = sys.modules.get(function[0])
-            if module is None or getattr(getattr(module, "__spec__", None), "_initializing", False):
-                self._waiting.append(function)
-            elif callable(vars(module).get(function[1])):
+            # Any other type of module may load itself when it is looked into.
+            if type(module) is not types.ModuleType or getattr(module.__spec__, "_initializing", False):
+                continue
+            self._waiting.remove(function)
+            if callable(vars(module).get(function[1])):
                 yield Patch(module, function[1], self._maker(*function[2:]))
 
     def _maker(self, shown, checkpoint):
@@ -69,11 +68,11 @@ class Saving:
             def save(*args, **kwargs):
                 if not watch.on or self._inside or get_ident() != watch.clock.trainer:
                     return original(*args, **kwargs)
-                self._inside = True
                 if checkpoint:
                     watch.clock.tag(CHECKPOINT)
                 began = time.perf_counter()
                 try:
+                    self._inside = True
                     return original(*args, **kwargs)
                 finally:
                     ended = time.perf_counter()

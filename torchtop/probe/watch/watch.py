@@ -18,6 +18,7 @@ from .hookdict import Hook
 from .loader import patch_loader
 from .loader_facts import Loaders
 from .loss import LossCell
+from .modes import looked_at
 from .module_table import ModuleTable
 from .no_optimizer import NoOptimizer
 from .optimizers import Optimizers
@@ -86,15 +87,13 @@ class Watch:
 
     def _patch_clearing(self):
         if not self.is_compiled():
-            self._clearing_patches = self._install(self.clearing.patches)
+            self._install(self.clearing.patches, self._clearing_patches)
 
-    def _install(self, install):
+    def _install(self, install, *also):
         # One by one: what is in is known, and comes out again, even if the next cannot be put in.
-        added = []
         for patch in install(self.torch, self):
-            self._patches.append(patch)
-            added.append(patch)
-        return added
+            for patches in (self._patches, *also):
+                patches.append(patch)
 
     def silence(self):
         """Make everything inert at once; removal may follow when it is safe."""
@@ -124,6 +123,8 @@ class Watch:
         if self.on and not self._sees_compiled:
             self._install(patch_compiled)
             self._sees_compiled = compiled.loaded()
+            if self.is_compiled():  # that was quicker than we
+                self.compilation_begins()
         if self.on:
             self._install(self.saving.patches)
         self.garbage.tick()
@@ -161,7 +162,7 @@ class Watch:
 
     def _arm(self, marks, closer):
         """Put the forward hooks in for one step; None when this process must not be armed."""
-        if not self.on or self.is_compiled() or compiled.loaded() > self._sees_compiled:
+        if not self.on or self.is_compiled() or compiled.loaded() > self._sees_compiled or looked_at(self.torch):
             return None
         if closer:
             marks.shapes, marks.storages = {}, set()

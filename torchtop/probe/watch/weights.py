@@ -12,6 +12,7 @@ from _thread import get_ident
 from collections import deque
 
 from .gradients import Gradients
+from .modes import compiling, rerouted
 from .pace import Pace
 from .program import hand_on
 from .weight_plan import MOST, Plan
@@ -58,6 +59,7 @@ class WeightScan:
         """Read all weights once. A scan that is going on, or that has just been told, will do."""
         self.wanted = True
         self._tries = 0
+        self._reader = None  # a program may train in another thread by now
         if self._told is not None and not self._again and time.monotonic() - self._since > _STALE_S:
             self._plan = self._queue = self._read_at = self._told = self._since = None
 
@@ -132,7 +134,7 @@ class WeightScan:
     def before_step(self, optimizer):
         """An optimizer is about to step, in a step that is not armed."""
         try:
-            if self.gradients.looks() < _ENOUGH_LOOKS:
+            if self.gradients.looks() < _ENOUGH_LOOKS and not rerouted(self._watch.torch):
                 self.gradients.before_step(optimizer)
         except Exception as error:
             hand_on(error)
@@ -239,12 +241,4 @@ def _out_of_autograd(torch):
 
 
 def _would_be_seen(torch):
-    """Whether the program watches or reroutes operations just now: a mode, torch.func or the profiler would meet ours."""
-    modes = getattr(torch._C, "_len_torch_dispatch_stack", None), getattr(torch._C, "_len_torch_function_stack", None)
-    if any(stack is not None and stack() for stack in modes):
-        return True
-    functorch = getattr(torch._C, "_functorch", None)
-    if functorch is not None and functorch.peek_interpreter_stack() is not None:
-        return True
-    compiling = torch.compiler.is_compiling if hasattr(torch, "compiler") else bool
-    return torch.autograd._profiler_enabled() or compiling()
+    return rerouted(torch) or torch.autograd._profiler_enabled() or compiling(torch)()
