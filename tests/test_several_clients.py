@@ -94,7 +94,8 @@ def test_two_at_once_again_and_again(start: Start) -> None:
                 assert process.stdout is not None
                 said = json.loads(process.stdout.readline())
                 assert said["kinds"][0] == wire.HELLO and said["kinds"][-1] == wire.BYE, said
-                assert said["method"] in ("ptrace", "live-agent")
+                # The connector that one has put there may take the other first.
+                assert said["method"] in ("ptrace", "live-agent", "cooperative")
     finally:
         for process in pair:
             process.kill()

@@ -7,6 +7,7 @@ import mmap
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -129,14 +130,16 @@ def test_private_is_what_is_no_mapped_file() -> None:
     assert parse_private("VmRSS:\t    1900 kB\n") is None
 
 
-async def test_pages_of_a_mapped_file_are_resident_and_not_private(tmp_path: Path) -> None:
+async def test_pages_of_a_mapped_file_are_resident_and_not_private() -> None:
+    """Not of one in a temporary folder: where that is in memory, its files are shared memory."""
     collector = ProcessCollector((os.getpid(),))
-    file = tmp_path / "data"
-    file.write_bytes(bytes(64 << 20))
-    (before,) = (sample for sample in await collector.read() if sample.pid == os.getpid())
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        assert mapped.find(b"x") == -1
-        (after,) = (sample for sample in await collector.read() if sample.pid == os.getpid())
+    with tempfile.TemporaryFile(dir=Path(__file__).parent) as file:
+        file.write(bytes(64 << 20))
+        file.flush()
+        (before,) = (sample for sample in await collector.read() if sample.pid == os.getpid())
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            assert mapped.find(b"x") == -1
+            (after,) = (sample for sample in await collector.read() if sample.pid == os.getpid())
     if before.held_bytes is None or after.held_bytes is None or after.private_bytes is None:
         pytest.skip("this kernel does not tell files from the rest of resident memory")
     assert (after.rss_bytes or 0) - (before.rss_bytes or 0) > 48 << 20
