@@ -70,6 +70,7 @@ def _within_the_step(finding: Finding, step_s: float | None) -> Finding:
     return replace(finding, recoverable_s=min(max(finding.recoverable_s, 0.0), step_s))
 
 
-def _order(finding: Finding) -> tuple[int, float, float, str]:
-    """Severity, then seconds to be had, then share of what it is about (DESIGN 9)."""
-    return RANK[finding.severity], -(finding.recoverable_s or 0.0), -(finding.share or 0.0), finding.code
+def _order(finding: Finding) -> tuple[int, float, bool, float, str]:
+    """Severity, then seconds to be had, then share of what it is about (DESIGN 9), but hints after what is sure."""
+    hint = finding.recoverable_s is None and finding.confidence == "low"
+    return RANK[finding.severity], -(finding.recoverable_s or 0.0), hint, -(finding.share or 0.0), finding.code

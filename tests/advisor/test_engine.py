@@ -55,6 +55,12 @@ def test_worst_first_then_what_gives_back_most() -> None:
     assert [found.code for found in judge(seen(), rules).findings] == ["d", "c", "b", "f", "e", "a"]
 
 
+def test_a_hint_comes_after_what_is_sure() -> None:
+    hint = finding("a", "info", None, share=0.9, confidence="low")
+    rules = [rule("a", hint), rule("b", finding("b", "info", None, share=0.2))]
+    assert [found.code for found in judge(seen(), rules).findings] == ["b", "a"]
+
+
 def test_no_cure_gives_back_more_than_the_step_has() -> None:
     (found,) = judge(seen(), [rule("a", finding("a", recoverable_s=5.0))]).findings
     assert found.recoverable_s == pytest.approx(0.1, rel=0.05)

@@ -132,16 +132,18 @@ def test_what_is_near_zero_by_kind_of_module(scanning: Scanning) -> None:
     assert found.left_out == {"of lazy modules that were not called yet": 2, "of dtype complex64": 1}
 
 
-def test_of_a_large_weight_some_channels_are_read(scanning: Scanning) -> None:
-    model = nn.Linear(4096, 4096, bias=False)
+@pytest.mark.parametrize(("width", "zero"), [(4096, slice(2048)), (4096, slice(0, None, 2)), (1536, slice(0, None, 2))])
+def test_of_a_large_weight_some_channels_are_read(scanning: Scanning, width: int, zero: slice) -> None:
+    """Every so manieth, but not in step with a pattern that the weight has itself."""
+    model = nn.Linear(width, 4096, bias=False)
     with torch.no_grad():
-        model.weight[:2048] = 0
-    (row,) = scanning.until(training(model, torch.randn(1, 4096))).rows
-    assert (row.channels, row.elements) == (4096, 4096 * 4096)
+        model.weight[zero] = 0
+    (row,) = scanning.until(training(model, torch.randn(1, width))).rows
+    assert (row.channels, row.elements) == (4096, width * 4096)
     assert row.channels_looked is not None and 64 <= row.channels_looked <= 1024
-    assert row.channels_near_zero == pytest.approx(row.channels_looked / 2, abs=1)
+    assert row.channels_near_zero == pytest.approx(row.channels_looked / 2, rel=0.15)
     assert row.elements_looked is not None and row.elements_near_zero is not None
-    assert row.elements_near_zero / row.elements_looked == pytest.approx(0.5, abs=0.05)
+    assert row.elements_near_zero / row.elements_looked == pytest.approx(0.5, abs=0.3), "of eight channels or more"
 
 
 class Branches(nn.Module):
