@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import Start, interpreters
 from tests.cycle import cycle
 
-CYCLES = {"matmul": 100, "malloc": 100, "threads": 25}
+CYCLES = {"matmul": 100, "malloc": 100, "threads": 20}
 IDLE = {"sleep": 15, "poll": 10, "epoll": 10}  # visits to one wait
 NAPS = 25  # visits to a loop of short ones
 

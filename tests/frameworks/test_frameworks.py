@@ -25,7 +25,7 @@ HASHED = ("losses_sha256", "weights_sha256")
 
 @pytest.mark.parametrize(
     ("framework", "accumulate"),
-    [("transformers", 1), ("transformers", 2), ("lightning", 1), ("lightning", 4), ("accelerate", 4)],
+    [("transformers", 1), ("lightning", 4), ("accelerate", 4)],
 )
 def test_a_framework(
     start: Start, export: Callable[..., dict[str, Any]], framework_python: str, framework: str, accumulate: int

@@ -50,7 +50,6 @@ class Watch:
         self.saving = Saving(self)
         self.clearing = Clearing(self)
         self.passes = Passes(torch, self)
-        self.roots = {}
         self.loss = LossCell(torch)
         self.timeline = cuda_timeline(torch)
         self.clock = StepClock(self.budget, self._arm, self._disarm, facts.compiled_frames, facts.notebook_cell)
