@@ -21,6 +21,12 @@ _NO_LOSS = re.compile(
     r"|rouge_score|evaluate|datasets|wandb|mlflow|tensorboard|tensorboardX|comet_ml|neptune|aim|clearml|requests|urllib3"
     r"|boto3|botocore|h5py|zarr|yaml|orjson|tqdm|rich|loguru|psutil|networkx)/"
 )
+# Functions that say how the training goes, by what such ones are called; `log` alone may be of a probability.
+_REPORTS = re.compile(
+    r"(?:^|[._])(?:metrics?|accurac\w*|reports?|plot\w*|figures?|visuali[sz]e\w*|dump\w*|write\w*|save\w*|print\w*|monitor\w*"
+    r"|debug\w*|bleu|rouge|wer|confusion\w*|f1\w*|log_(?:metrics?|steps?|batch|stats?|scalars?|images?|histograms?|grads?))"
+    r"(?:$|[._])"
+)
 COMPUTES = ("forward", "backward", "optimizer")
 
 
@@ -114,6 +120,11 @@ class Between:
         )
 
     def holds(self, stack: StackCount) -> bool:
+        return self.below(stack) is not None
+
+    def below(self, stack: StackCount) -> tuple[Spot, ...] | None:
+        """What was called from the line at which it parts from the forward pass, outermost first; None where it does not
+        lie between."""
         path = _path(stack.frames)
         last = following = None
         for one in self._passes:
@@ -122,7 +133,10 @@ class Between:
                 last = one
             elif order > 0 and (following is None or _order(one[0], following[0]) < 0):
                 following = one
-        return last is not None and following is not None and (last[1], following[1]) == ("forward", "backward")
+        if last is None or following is None or (last[1], following[1]) != ("forward", "backward"):
+            return None
+        parts = next(at for at, (mine, its) in enumerate(zip(last[0], path, strict=False)) if mine != its)
+        return path[parts + 1 :]
 
 
 def _path(frames: Sequence[Frame]) -> tuple[Spot, ...]:
@@ -139,12 +153,20 @@ def _order(one: Sequence[Spot], other: Sequence[Spot]) -> int:
 
 
 def beside(told: Sequence[Told]) -> list[StackCount]:
-    """Stacks after a forward pass and before its backward pass that cannot be the loss: in Python's own library or one
-    that knows nothing of torch. A line of the user's that calls C may be the loss."""
+    """Stacks after a forward pass and before its backward pass that cannot be the loss: in Python's own library, in one
+    that knows nothing of torch, or in a function that reports, by its name. Any other line that calls C may be the loss."""
     between = Between(told)
-    free = [one.stack for one in told if one.phase == "other" and one.stack.frames]
-    return [stack for stack in free if _is_no_loss(stack.frames[0].file) and between.holds(stack)]
+    found = []
+    for one in told:
+        below = between.below(one.stack) if one.phase == "other" and one.stack.frames else None
+        if below is not None and (_is_no_loss(one.stack.frames[0].file) or any(map(_reports, below))):
+            found.append(one.stack)
+    return found
 
 
 def _is_no_loss(file: str) -> bool:
     return _NO_LOSS.search(file) is not None or (is_standard(file) and not file.startswith("<"))
+
+
+def _reports(called: Spot) -> bool:
+    return _REPORTS.search(called[1]) is not None

@@ -66,6 +66,7 @@ PLANTED = (
     Plant("host-stall", "metrics"),
     Plant("host-stall", "callback", period=5),
     Plant("host-stall", "report"),
+    Plant("host-stall", "between"),
     Plant("checkpoint-stall", "inline", period=10),
     Plant("checkpoint-stall", "helper", period=8),
     Plant("gc-pauses", "collect"),

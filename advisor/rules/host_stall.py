@@ -8,8 +8,8 @@ optimizer that is above its usual length; or of what lies between forward and ba
 ## What it does
 Takes the time of armed steps that no phase explains; for work that comes only every few steps, what plain steps are
 longer than usual outside their measured phases. What runs between the root's forward and the backward pass counts as
-forward: there, samples of the stack that are in Python's own library, or one that knows nothing of torch, tell what is no
-loss. Stacks sampled from outside name the line.
+forward: there, samples of the stack that are in Python's own library, in one that knows nothing of torch, or in a
+function that reports by its name (`log_metrics`, `accuracy`), tell what is no loss. Stacks sampled from outside name the line.
 
 ## Why it matters
 Logging, metrics, plotting and writing files on the training thread hold up everything else.
@@ -20,8 +20,8 @@ them, by the libraries of the field and by names of functions (`update_ema`, `so
 average that is written out in the loop is not known for one. Where no DataLoader is used and the model is called far
 more often than backward, it acts: what lies between is told as info. So it is without stacks that say what it is.
 Python's own overhead of a loop is below 1 ms a step, that of a framework's below 3 ms. Jobs that do not train are not
-judged: what they do between two forward passes may be their work. A line between forward and backward that calls C
-itself may be the loss, and is not told.
+judged: what they do between two forward passes may be their work. Any other line between forward and backward may be
+the loss, and is not told.
 
 ## Source
 TraceML 0.5.0 RESIDUAL_HEAVY, `diagnostics/step_time/rules.py`: 10 % warn, 20 % critical. DESIGN 4 for the phases.

@@ -251,6 +251,34 @@ def test_metrics_between_forward_and_backward_are_told_from_the_loss() -> None:
     assert host_stall.check(scored(F1, root_s=0.028)) is None, "the model itself takes all of it"
 
 
+@pytest.mark.parametrize(
+    ("function", "told"), [("Meter.log_metrics", True), ("accuracy", True), ("focal_loss", False), ("log_prob", False)]
+)
+def test_functions_that_report_are_no_loss_by_their_name(function: str, told: bool) -> None:
+    """Python of the user's own: by the file alone it may be a loss."""
+    found = host_stall.check(scored(Frame(function=function, file="/job/train.py", line=70)))
+    assert isinstance(found, Finding) is told
+    if isinstance(found, Finding):
+        assert found.where["function"] == function
+
+
+def test_a_training_function_that_is_called_so_is_no_report() -> None:
+    inside = scored()
+    stacks = replace(
+        inside.ranks[0].stacks[0],
+        counts=tuple(
+            replace(
+                one,
+                frames=tuple(
+                    replace(f, function="train_and_report") if f.function == "main" else f for f in one.frames
+                ),
+            )
+            for one in inside.ranks[0].stacks[0].counts
+        ),
+    )
+    assert host_stall.check(seen(replace(inside.ranks[0], stacks=(stacks,)))) is None
+
+
 def test_without_stacks_nobody_knows_what_lies_between() -> None:
     verdict = judge(scored(F1, stacks=False), [host_stall])
     assert verdict.abstained[0].reason == "no stacks were taken yet"
