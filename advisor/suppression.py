@@ -16,7 +16,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "loader-oversubscribed": ("input-bound", "host-contended", "step-jitter", "idle-device"),
     "worker-imbalance": ("input-bound", "step-jitter", "idle-device"),
     "host-stall": ("step-jitter", "idle-device"),
-    "checkpoint-stall": ("step-jitter", "idle-device"),
+    "checkpoint-stall": ("step-jitter", "host-stall", "idle-device"),
     "gc-pauses": ("step-jitter", "hot-layer", "idle-device"),
     "threads-misset": ("host-contended", "step-jitter", "idle-device"),
     "host-contended": ("input-bound", "host-stall", "straggler-rank", "step-jitter", "idle-device"),
@@ -40,6 +40,8 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "misleading-utilization": ("energy-inefficient",),
     "thermal-throttled": ("power-capped",),
 }
+# Only in the function that saves: it waits for the disk there, too, as in os.replace or a copy.
+_IN_ITS_FUNCTION = {("checkpoint-stall", "host-stall")}
 _LEAVES = 0.5  # share of the symptom's time that its cause must account for
 # One trouble under two names: the cause explains the symptom whatever their seconds and severities.
 _THE_SAME = {
@@ -69,6 +71,8 @@ def _explains(cause: Finding, symptom: Finding) -> bool:
         return False
     if (cause.code, symptom.code) in _THE_SAME:
         return True
+    if (cause.code, symptom.code) in _IN_ITS_FUNCTION:
+        return "line" in cause.where and all(cause.where[key] == symptom.where.get(key) for key in ("file", "function"))
     elsewhere = cause.where.get("pid") != symptom.where.get("pid")
     if cause.code == "straggler-rank" and symptom.code in _OF_ITS_RANK and elsewhere:
         return False

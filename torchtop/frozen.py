@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ import msgspec
 from torchtop import gpu_peaks
 from torchtop.layer_report import layers, peaks_of
 from torchtop.record import GpuSample, Neighbour, Neighbours, StackBurst, StackFrame, StepRow
-from torchtop.seen import PAUSES_KEPT, DeviceSeen, Facts, Phase, RankSeen, Seen, StackCount, Stacks
+from torchtop.seen import PAUSES_KEPT, DeviceSeen, Facts, Phase, RankSeen, Save, Seen, StackCount, Stacks
 from torchtop.snapshot import Frame
 from torchtop.step_statistics import batches, phases_of_compiled, plain_rows
 from torchtop.timeline import ArmedStep
@@ -72,7 +73,8 @@ def _rank(window: Window, rank: RankWindow, number: int | None, now: float, slow
     plain, excluded = plain_rows(steps)
     batch_size, micro_steps = batches(steps, rank.batch)
     rows, left_out = layers(rank, number, peaks_of(window, rank)) if slowest else ((), 0)
-    phases, phases_are = _phases(rank, steps)
+    saves = _newest(rank.pauses.saves, PAUSES_KEPT)
+    phases, phases_are = _phases(rank, steps, saves)
     told = facts(rank.facts)
     stacks, stacks_reason = _stacks(window, rank, now)
     return RankSeen(
@@ -103,7 +105,7 @@ def _rank(window: Window, rank: RankWindow, number: int | None, now: float, slow
         workers={pid: _newest(readings, _READINGS_OF_WORKER) for pid, readings in rank.processes.alive.items()},
         gc_pauses=_newest(rank.pauses.runs, PAUSES_KEPT),
         gc_seconds=rank.pauses.gc_seconds,
-        saves=_newest(rank.pauses.saves, PAUSES_KEPT),
+        saves=saves,
         zero_grad=rank.pauses.zero_grad,
         stacks=stacks,
         stacks_reason=stacks_reason,
@@ -113,7 +115,7 @@ def _rank(window: Window, rank: RankWindow, number: int | None, now: float, slow
     )
 
 
-def _phases(rank: RankWindow, steps: Sequence[StepRow]) -> tuple[tuple[Phase, ...], Any]:
+def _phases(rank: RankWindow, steps: Sequence[StepRow], saves: Sequence[Save]) -> tuple[tuple[Phase, ...], Any]:
     if rank.health.get("compiled") and not rank.armed:
         found, step_s, _ = phases_of_compiled(list(steps), communicates=False)
         if found is None or step_s is None:
@@ -122,11 +124,14 @@ def _phases(rank: RankWindow, steps: Sequence[StepRow]) -> tuple[tuple[Phase, ..
         return (Phase(step_s=step_s, **{**told, "other": told["other"] or 0.0}),), "host" if rank.on_cuda else "cpu"
     if not rank.armed:
         return (), None
-    return tuple(_phase(step) for step in rank.armed), "host" if rank.on_cuda else "cpu"
+    return tuple(_phase(step, saves) for step in rank.armed), "host" if rank.on_cuda else "cpu"
 
 
-def _phase(step: ArmedStep) -> Phase:
+def _phase(step: ArmedStep, saves: Sequence[Save]) -> Phase:
     told = step.phases
+    other = told["other"] or 0.0
+    begin = bisect_right(saves, step.t_end - step.step_s, key=_ended)
+    saving = sum(save.seconds for save in saves[begin : bisect_right(saves, step.t_end, key=_ended)])
     return Phase(
         step_s=step.step_s,
         data=told["data"],
@@ -135,8 +140,13 @@ def _phase(step: ArmedStep) -> Phase:
         backward=told["backward"],
         optimizer=told["optimizer"],
         communication=None,
-        other=told["other"] or 0.0,
+        other=other,
+        saving=min(saving, other),
     )
+
+
+def _ended(save: Save) -> float:
+    return save.t
 
 
 def _neighbours(looks: Sequence[Neighbours]) -> tuple[Neighbour, ...] | None:

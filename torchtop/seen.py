@@ -154,6 +154,8 @@ class Phase(Struct, frozen=True):
     optimizer: float | None
     communication: float | None
     other: float
+    saving: float = 0.0
+    """Of `other`, in checkpoints."""
 
 
 class StackCount(Struct, frozen=True):

@@ -175,7 +175,7 @@ def _evidence(stall: _Stall, line: Line | str, samples: int, rank: RankSeen) -> 
     ]
     if stall.known:
         found.append(
-            number("taken off: zero_grad, collector, saving, other training", stall.known, "of the step", rank.window_s)
+            number("taken off: zero_grad, collector, other training", stall.known, "of the step", rank.window_s)
         )
     if isinstance(line, Line):
         found.append(number("of it at this line", line.share, "of the samples", rank.window_s))
@@ -189,7 +189,8 @@ def _steady(rank: RankSeen, window_s: float) -> _Stall | Abstain | None:
     for name in ("forward", "backward", "optimizer"):
         if phases and all(getattr(phase, name) is None for phase in phases):
             return Abstain(f"no {name} was seen: it would be part of what no phase explains")
-    found = share([phase.other for phase in phases], [phase.step_s for phase in phases])
+    # Of steps that save, more or fewer may be armed than there are.
+    found = share([phase.other - phase.saving for phase in phases], [phase.step_s - phase.saving for phase in phases])
     if found is None:
         return None
     known = _named(rank, window_s) + _training_share(rank)
@@ -198,11 +199,11 @@ def _steady(rank: RankSeen, window_s: float) -> _Stall | Abstain | None:
 
 
 def _named(rank: RankSeen, window_s: float) -> float:
-    """Share of the window in what has a name of its own: zero_grad, the collector, saving."""
+    """Share of the window in what has a name of its own: zero_grad, the collector. Saving is known of each step."""
     if window_s <= 0:
         return 0.0
     zeroing = rank.zero_grad.seconds if rank.zero_grad is not None else 0.0
-    return (zeroing + (rank.gc_seconds or 0.0) + sum(save.seconds for save in rank.saves)) / window_s
+    return (zeroing + (rank.gc_seconds or 0.0)) / window_s
 
 
 def _less(found: Interval, known: float, step_s: float) -> _Stall | None:
@@ -252,7 +253,8 @@ def _rare(rank: RankSeen) -> _Stall | None:
 
 
 def _other(rank: RankSeen) -> float:
-    return sum(phase.other for phase in rank.phases) / sum(map(_whole, rank.phases)) if rank.phases else 0.0
+    known = sum(phase.other - phase.saving for phase in rank.phases)
+    return known / sum(map(_whole, rank.phases)) if rank.phases else 0.0
 
 
 def _whole(phase: Phase) -> float:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from trainer import Trainer
 
+CLASSES = 50
+
 
 def count_mistakes(scores: Tensor, targets: Tensor) -> Counter[tuple[int, int]]:
     found: Counter[tuple[int, int]] = Counter()
@@ -37,7 +39,7 @@ class Counting(Trainer):
 
 if __name__ == "__main__":
     job = Job("host-stall", __file__)
-    model = mlp(256, 512, 4, 10)
+    model = mlp(128, 256, 3, CLASSES)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    loader = DataLoader(rows(25_600, 256), batch_size=256, shuffle=True)
+    loader = DataLoader(rows(25_600, 128, CLASSES), batch_size=256, shuffle=True)
     Counting(job, model, optimizer, nn.CrossEntropyLoss()).fit(loader)

@@ -8,7 +8,7 @@ from job import Job
 from torch import nn
 from trainer import Trainer
 
-BATCH, WIDTH, BLOCKS = 32_768, 128, 10
+BATCH, WIDTH, BLOCKS = 16_384, 128, 10
 
 if __name__ == "__main__":
     job = Job("memory-pressure", __file__)

@@ -29,6 +29,11 @@ def finding(code: str, severity: Any = "warn", recoverable_s: float | None = 0.0
     return Finding(code=code, severity=severity, recoverable_s=recoverable_s, **{**fields, **changes})
 
 
+def at(function: str, line: int) -> dict[str, object]:
+    """Where a finding with a line is."""
+    return {"pid": 7, "file": "/job/train.py", "function": function, "line": line}
+
+
 def rule(code: str, answer: Judgement | Exception = None, **constants: Any) -> Rule:
     def check(seen: Seen) -> Judgement:
         if isinstance(answer, Exception):
@@ -117,6 +122,13 @@ def test_a_cause_explains_its_symptom_and_no_more() -> None:
         (finding("worker-imbalance", "warn", 0.01), finding("input-bound", "critical", 0.09), False),
         (finding("host-contended", "warn", 0.03), finding("straggler-rank", "critical", 0.05), False),
         (finding("host-contended", "warn", 0.01), finding("straggler-rank", "critical", 0.05), True),
+        (
+            finding("checkpoint-stall", where=at("save", 3)),
+            finding("host-stall", "critical", 0.09, where=at("save", 4)),
+            False,
+        ),
+        (finding("checkpoint-stall", where=at("save", 3)), finding("host-stall", where=at("plot", 9)), True),
+        (finding("checkpoint-stall"), finding("host-stall"), True),
         (finding("straggler-rank", where={"pid": 7}), finding("input-bound", where={"pid": 7}), False),
         (finding("straggler-rank", where={"pid": 7}), finding("input-bound", where={"pid": 8}), True),
         (finding("straggler-rank", where={"pid": 7}), finding("input-bound", "critical", 0.09, where={"pid": 7}), True),

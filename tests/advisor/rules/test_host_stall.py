@@ -11,7 +11,7 @@ from tests.advisor.windows import NOW, PID, WINDOW_S, facts, healthy_layers, pha
 from torchtop.advisor.engine import judge
 from torchtop.advisor.rules import host_stall
 from torchtop.record import StepRow
-from torchtop.seen import GcPause, Save, Seen, StackCount, Stacks, ZeroGrad
+from torchtop.seen import GcPause, Seen, StackCount, Stacks, ZeroGrad
 from torchtop.snapshot import Finding, Frame
 
 TORCH = "/x/lib/python3.11/site-packages/torch"
@@ -31,8 +31,8 @@ BURST = burst(((CALL, LOOP), 60), ((DUMP, LOG, LOOP), 20))
 
 def stalled(other: float, step_s: float = 0.1, **changes: Any) -> Seen:
     """A job of which `other` of each step is in no phase."""
-    changes = {"stacks": (BURST,), **changes}
-    return seen(rank(phases=phases(step_s=step_s, forward=0.345 - other), **changes))
+    changes = {"stacks": (BURST,), "phases": phases(step_s=step_s, forward=0.345 - other), **changes}
+    return seen(rank(**changes))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_rare_stall_that_stacks_contradict_makes_it_abstain() -> None:
     [
         {"zero_grad": ZeroGrad(calls=180, seconds=0.2 * WINDOW_S, kept=0)},
         {"gc_seconds": 0.2 * WINDOW_S},
-        {"saves": tuple(Save(t=NOW - at, seconds=0.2, function="torch.save", at=None) for at in range(18, 0, -1))},
+        {"phases": tuple(replace(one, saving=0.2 * one.step_s) for one in phases(forward=0.095))},
     ],
 )
 def test_what_has_a_name_of_its_own_is_no_stall(known: dict[str, Any]) -> None:
