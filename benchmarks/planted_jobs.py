@@ -82,7 +82,7 @@ PLANTED = (
     Plant("grads-kept", "flag"),
     Plant("grads-kept", "model"),
     Plant("memory-pressure", "cache", "memory", limit_bytes=1344 * MIB),
-    Plant("memory-pressure", "activations", "memory", limit_bytes=575 * MIB),
+    Plant("memory-pressure", "activations", "memory", limit_bytes=568 * MIB),
     Plant("memory-growth", "losses", "growth", period=4),
     Plant("memory-growth", "cache", "growth"),
     Plant("activation-heavy", "attention", "memory"),
