@@ -17,12 +17,11 @@ FEWEST = 40  # samples, two seconds of them: a share of fewer is too uncertain
 
 def between(rank: RankSeen, least: float) -> Interval | Abstain | None:
     """Its share of the step; None below `least`, and where no module or no forward pass was timed."""
-    forward = [phase.forward for phase in rank.phases]
     roots_s = sum(layer.forward_s or 0.0 for layer in rank.layers if is_root(layer))
     if roots_s <= 0 or rank.on_cuda:
         return None
     whole = [phase.step_s for phase in rank.phases]
-    found = share([one or 0.0 for one in forward], whole)
+    found = share([phase.forward or 0.0 for phase in rank.phases], whole)
     if found is None or not any(whole):
         return None
     known = roots_s * len(whole) / sum(whole)

@@ -44,9 +44,9 @@ def find_line(rank: RankSeen, phase: Phase) -> Line | str:
     """The line where most of the phase's time goes, or why there is none, in words for a person.
 
     other: the training thread outside of loading, forward, backward, optimizer and saving; between: after forward and
-    before backward, in what cannot be a loss; data: inside the DataLoader,
-    in the workers if there are any; save: what writes a checkpoint; sync: a call that may wait for the device; gc: what
-    sets off Python's collector, which no stack shows: from the probe's own record of its pauses.
+    before backward, in what cannot be a loss; data: inside the DataLoader, in the workers if there are any; save: what
+    writes a checkpoint; sync: a call that may wait for the device; gc: what sets off Python's collector, which no stack
+    shows: from the probe's own record of its pauses.
     """
     if phase == "gc":
         return _of_pauses(rank)

@@ -9,7 +9,8 @@ optimizer that is above its usual length; or of what lies between forward and ba
 Takes the time of armed steps that no phase explains; for work that comes only every few steps, what plain steps are
 longer than usual outside their measured phases. What runs between the root's forward and the backward pass counts as
 forward: there, samples of the stack that are in Python's own library, in one that knows nothing of torch, or in a
-function that reports by its name (`log_metrics`, `accuracy`), tell what is no loss. Stacks sampled from outside name the line.
+function that reports by its name (`log_metrics`, `accuracy`), tell what is no loss. Stacks sampled from outside name
+the line.
 
 ## Why it matters
 Logging, metrics, plotting and writing files on the training thread hold up everything else.

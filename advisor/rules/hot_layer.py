@@ -17,7 +17,8 @@ denormal numbers, a memory layout that does not fit.
 
 ## When it is wrong
 Every healthy model has a hottest layer: equal blocks are not hot. One that dwarfs all others may have to: a head over a
-large vocabulary has the work for its time, and is told without seconds. A module of one's own may do arithmetic that its output does not show, such as attention over a long sequence.
+large vocabulary has the work for its time, and is told without seconds. A module of one's own may do arithmetic that
+its output does not show, such as attention over a long sequence.
 
 ## Source
 No tool ships a threshold. A factor of 3 is beyond what shape alone costs among similar layers of one job; where the

@@ -15,7 +15,8 @@ Nothing is computed while the step waits. Workers prepare the next batches meanw
 A loop that takes its batches from elsewhere than a DataLoader has no such wait: see host-stall. A start of workers that
 happens once is warm-up and left out. While a GPU is busy for 80 % of the time or more, the host's waiting is hidden. A
 dataset that asks the model and steps an environment (reinforcement learning in Lightning) is no loader to be made
-faster, and less than 1 ms a step is what any loader takes: told as info. Where one worker alone is slow, or where workers crowd each other out, those rules say so instead.
+faster, and less than 1 ms a step is what any loader takes: told as info. Where one worker alone is slow, or where
+workers crowd each other out, those rules say so instead.
 
 ## Source
 TraceML 0.5.0 `diagnostics/step_time/policy.py` warns at 10 %, gpuprof 0.7.1 at 15 %; critical as pytscope 0.2.1 (40 %).

@@ -14,9 +14,10 @@ A list of losses with their graphs or a cache without a bound ends the job hours
 
 ## When it is wrong
 Memory that rises at first and then stays is warm-up: growth that slows down to less than half is not told. Inputs of
-ever new shapes fill the heap with gaps for the first minutes; what a short look says of a day is a hint. A cache that will be full some day looks the same as a leak; so does a replay buffer, and where the
-model acts more often than it learns, growth is told as info. Kernels before 4.5 do not tell mapped files from the rest:
-there, with reads from storage as large as the growth, the rule abstains.
+ever new shapes fill the heap with gaps for the first minutes; what a short look says of a day is a hint. A cache that
+will be full some day looks the same as a leak; so does a replay buffer, and where the model acts more often than it
+learns, growth is told as info. Kernels before 4.5 do not tell mapped files from the rest: there, with reads from
+storage as large as the growth, the rule abstains.
 
 ## Source
 pytscope 0.2.1 `rules_memory.py` MEMORY.GROWTH: >= 1 MB a step, >= 1 % of peak, >= 20 steps; TraceML 0.5.0

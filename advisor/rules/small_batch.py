@@ -1,8 +1,9 @@
 """small-batch: each step does little work for what a step costs anyway.
 
 Defining inequality: seconds of a step that do not grow with the batch, with the optimizer fused, >= 0.40 of the step,
-by the low end of the interval of the optimizer's part; with fewer than 8 samples in a forward (up to 16: info), and memory for
-twice as many. On a GPU: busy >= 0.60 of the time, by the low end of the interval, at < 0.25 of its peak FLOP/s.
+by the low end of the interval of the optimizer's part; with fewer than 8 samples in a forward (up to 16: info), and
+memory for twice as many. On a GPU: busy >= 0.60 of the time, by the low end of the interval, at < 0.25 of its peak
+FLOP/s.
 
 ## What it does
 Adds up what a batch of any size costs: the optimizer, the call of each layer beyond its arithmetic, and fetching

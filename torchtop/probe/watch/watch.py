@@ -122,12 +122,16 @@ class Watch:
         if self.on and not self._sees_compiled:
             self._install(patch_compiled)
             self._sees_compiled = compiled.loaded()
-            if self.is_compiled():  # that was quicker than we
-                self.compilation_begins()
+            if self.is_compiled():  # it was quicker than we: nobody has told us of it
+                self._undo_clearing()
         if self.on:
             self._install(self.saving.patches)
         self.garbage.tick()
         self.no_optimizer.tick()
+
+    def _undo_clearing(self):
+        for patch in list(self._clearing_patches):
+            patch.undo()
 
     def is_compiled(self):
         """Whether anything in this process was compiled: then nothing is armed any more."""
@@ -137,8 +141,7 @@ class Watch:
         """Any thread, before dynamo looks at what it is going to compile: it must not see a hook of ours."""
         try:
             self.compiles = True
-            for patch in self._clearing_patches:
-                patch.undo()
+            self._undo_clearing()
             self.clock.disarm_now()
             self.no_optimizer.root_call.stop()
         except Exception as error:
